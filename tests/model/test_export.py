@@ -2,13 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 import typer
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, T5ForConditionalGeneration
 from typer.testing import CliRunner
 
-import t0train.model.export as module
 from t0train.cli import export
 from t0train.config import RunConfig, dump_config
 from t0train.config.schema import DataConfig, TrainConfig
@@ -85,11 +85,20 @@ def test_a_used_folder_is_left_alone(tmp_path: Path, vocabulary: Path) -> None:
 def test_an_export_that_reads_back_differently_leaves_nothing(
     tmp_path: Path, vocabulary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = make_model(V11, seed=1)
-    monkeypatch.setattr(module, "load_model", lambda *_, **__: other)
-    with pytest.raises(UserError, match="other logits"):
+    def save_damaged(state: dict[str, torch.Tensor], folder: str) -> None:
+        name = "decoder.final_layer_norm.weight"
+        save({**state, name: state[name].nextafter(state[name] + 1)}, folder)
+
+    save = huggingface_hub.save_torch_state_dict
+    with monkeypatch.context() as patch:
+        patch.setattr(huggingface_hub, "save_torch_state_dict", save_damaged)
+        with pytest.raises(UserError, match=r"by t0train, differs in decoder\.final_layer_norm"):
+            export_model(make_model(V11), tmp_path / "out", vocabulary)
+    other = T5ForConditionalGeneration.from_pretrained(export_model(make_model(V11, 1), tmp_path / "other", vocabulary))
+    monkeypatch.setattr(T5ForConditionalGeneration, "from_pretrained", lambda _: other)
+    with pytest.raises(UserError, match="by transformers, gives other logits"):
         export_model(make_model(V11), tmp_path / "out", vocabulary)
-    assert list(tmp_path.iterdir()) == []
+    assert [file.name for file in tmp_path.iterdir()] == ["other"]
 
 
 def test_the_command_exports_a_run(tmp_path: Path, vocabulary: Path) -> None:
