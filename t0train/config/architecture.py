@@ -37,6 +37,11 @@ class T5Config:
     tied: bool = False
     eps: float = 1e-6
 
+    @property
+    def drops_weights(self) -> bool:
+        """Whether dropout takes single attention weights, which few attention back ends can do."""
+        return self.dropout > 0 and self.dropout_style == "elementwise"
+
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values (`model.json` of a checkpoint)."""
         return asdict(self)

@@ -2,7 +2,7 @@
 
 from t0train.dist.engine import Engine, precision
 from t0train.dist.place import Place, find_place
-from t0train.dist.strategy import build_engine, choose_strategy
+from t0train.dist.strategy import build_engine
 from t0train.dist.world import World, join
 
-__all__ = ["Engine", "Place", "World", "build_engine", "choose_strategy", "find_place", "join", "precision"]
+__all__ = ["Engine", "Place", "World", "build_engine", "find_place", "join", "precision"]

@@ -20,7 +20,6 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from t0train.config import RunConfig
-from t0train.core.errors import UserError
 from t0train.dist.engine import Engine, Training
 from t0train.dist.world import World
 from t0train.model import T5
@@ -87,18 +86,3 @@ class FsdpEngine(Engine):
         if self.copies > 1:
             root.set_requires_all_reduce(is_last)
         yield
-
-
-def copies_of(config: RunConfig, world: World) -> int:
-    """How many copies of the model HSDP keeps: `train.copies`, or one on each machine.
-
-    Raises:
-        UserError: the processes cannot be divided among them.
-    """
-    copies = config.train.copies or world.size // world.place.local_size
-    if world.size % copies or copies in (1, world.size):
-        raise UserError(
-            f"train.strategy is hsdp with {copies} copies of the model over {world.size} processes; train.copies must "
-            "divide them, with at least 2 copies of at least 2 processes each (one copy is fsdp, one process each ddp)."
-        )
-    return copies

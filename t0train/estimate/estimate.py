@@ -7,12 +7,21 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from t0train.config import RunConfig
+from t0train.config.resolve import (
+    BackEnd,
+    Strategy,
+    check_attention,
+    check_recomputation,
+    resolve_attention,
+    resolve_copies,
+    resolve_strategy,
+)
 from t0train.core.errors import UserError
 from t0train.estimate.advice import advice, fits, largest_micro_rows
 from t0train.estimate.architecture import find_architecture
 from t0train.estimate.devices import Device, find_device
 from t0train.estimate.flops import RowFlop, parameter_count, row_flop
-from t0train.estimate.memory import FP32, BackEnd, Memory, Step, Strategy, step_memory
+from t0train.estimate.memory import FP32, Memory, Step, step_memory
 
 GPUS_OF_A_MACHINE = 8
 """Assumed where the number of machines matters: hsdp keeps a copy of the model on each."""
@@ -131,7 +140,7 @@ def estimate(
         price_per_hour: of one GPU.
 
     Raises:
-        UserError: unknown device or size of the model, rows that cannot be shared out, numbers out of range.
+        UserError: unknown device or size of the model, a run that would be refused, numbers out of range.
     """
     for name, value in (("mfu", mfu), ("examples_per_row", examples_per_row), ("price_per_hour", price_per_hour)):
         if value is not None and not 0 < value < math.inf:
@@ -139,8 +148,8 @@ def estimate(
     if mfu > 1:
         raise UserError(f"mfu is {mfu}, but it is a share of the device's peak; give e.g. 0.5 for 50 %.")
     kind = find_device(device)
-    rows = _rows_per_step(config, count, examples_per_row)
-    strategy, shards = _strategy(config, count)
+    strategy = resolve_strategy(config.train, count)
+    rows = _rows_per_step(config, examples_per_row)
     step = Step(
         model=find_architecture(config.model),
         max_inputs=config.data.max_inputs,
@@ -148,12 +157,12 @@ def estimate(
         micro_rows=min(config.train.batch.micro_rows, math.ceil(rows / count)),
         chunk=config.train.loss.chunk,
         precision=config.train.precision,
-        attention=_back_end(config),
+        attention=_attention(config),
         dropout=config.model.dropout,
         dropout_style=config.model.dropout_style,
         optimizer=config.optimizer,
         strategy=strategy,
-        shards=shards,
+        shards=_shards(config, strategy, count),
         zero_stage=config.train.deepspeed.stage,
         checkpointing=config.train.activation_checkpointing,
         count=count,
@@ -177,16 +186,9 @@ def estimate(
     )
 
 
-def _rows_per_step(config: RunConfig, count: int, examples_per_row: float | None) -> float:
+def _rows_per_step(config: RunConfig, examples_per_row: float | None) -> float:
     batch = config.train.batch
-    if count < 1:
-        raise UserError(f"count is {count}, but at least one GPU is needed.")
     if batch.rows is not None:
-        if batch.rows % count:
-            raise UserError(
-                f"{batch.rows:,} rows of a step cannot be shared out evenly among {count} GPUs; choose another count, "
-                "or train.batch.rows."
-            )
         return batch.rows
     assert batch.examples is not None  # the schema asks for one of the two
     if examples_per_row is None:
@@ -197,40 +199,16 @@ def _rows_per_step(config: RunConfig, count: int, examples_per_row: float | None
     return batch.examples / examples_per_row
 
 
-def _back_end(config: RunConfig) -> BackEnd:
-    """As `t0train.model.attention.choose_back_end` resolves it on a GPU."""
+def _attention(config: RunConfig) -> BackEnd:
     model = config.model
-    if model.attention == "segment":
-        raise UserError("model.attention: segment runs on a CPU, but the estimate is for GPUs; use sdpa or auto.")
-    if model.attention != "auto":
-        if model.attention == "flex" and config.train.activation_checkpointing == "selective":
-            raise UserError(
-                "train.activation_checkpointing: selective looks at single operations, but model.attention: flex is "
-                "one compiled kernel; use block, or model.attention: sdpa."
-            )
-        return model.attention
-    return "eager" if model.dropout > 0 and model.dropout_style == "elementwise" else "sdpa"
+    drops_weights = model.dropout > 0 and model.dropout_style == "elementwise"
+    check_attention(model.attention, drops_weights)
+    check_recomputation(config.train.activation_checkpointing, model.attention)
+    return resolve_attention(model.attention, drops_weights, "cuda", has_gradient=True)
 
 
-def _strategy(config: RunConfig, count: int) -> tuple[Strategy, int]:
-    """The strategy, resolved as `t0train.dist.choose_strategy` does, and the pieces that it cuts the model in.
-
-    Raises:
-        UserError: a strategy for another number of GPUs.
-    """
-    strategy = config.train.strategy
-    if strategy == "auto":
-        strategy = "fsdp" if count > 1 else "single"
-    if strategy == "single" and count > 1:
-        raise UserError(
-            f"train.strategy is single, which is for one GPU, but there are {count}; use fsdp, ddp or auto."
-        )
+def _shards(config: RunConfig, strategy: Strategy, count: int) -> int:
+    """The pieces that a strategy cuts the model in."""
     if strategy == "hsdp":
-        copies = config.train.copies or max(count // GPUS_OF_A_MACHINE, 1)
-        if count % copies or copies in (1, count):
-            raise UserError(
-                f"train.strategy is hsdp with {copies} copies of the model over {count} GPUs; train.copies must divide "
-                "them, with at least 2 copies of at least 2 GPUs each (one copy is fsdp, one GPU each ddp)."
-            )
-        return strategy, count // copies
-    return strategy, count if strategy in ("fsdp", "deepspeed") else 1
+        return count // resolve_copies(config.train, count, GPUS_OF_A_MACHINE)
+    return count if strategy in ("fsdp", "deepspeed") else 1

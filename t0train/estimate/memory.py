@@ -12,12 +12,11 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from t0train.config.architecture import DropoutStyle, T5Config
+from t0train.config.resolve import BackEnd, Strategy
 from t0train.config.schema import OptimizerConfig
 from t0train.estimate.flops import block_parameters, parameter_count, parameter_shapes
 
-Strategy = Literal["single", "ddp", "fsdp", "hsdp", "deepspeed"]
 Checkpointing = Literal["none", "block", "selective"]
-BackEnd = Literal["eager", "sdpa", "flex"]
 
 FP32 = 4
 _ZERO_BUCKET, _ZERO_LIVE = 500_000_000, 1_000_000_000  # DeepSpeed's defaults, in numbers of elements

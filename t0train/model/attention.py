@@ -12,19 +12,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from t0train.config.architecture import T5Config
-from t0train.core.errors import UserError, nearest
+from t0train.config.resolve import BackEnd
 from t0train.model.batch import Batch
 from t0train.model.dropout import Positions
-
-BackEnd = Literal["auto", "eager", "segment", "sdpa", "flex"]
-BACK_ENDS: tuple[BackEnd, ...] = ("auto", "eager", "segment", "sdpa", "flex")
 
 MASKED = -1e9  # the original's value: finite in bfloat16 too, and exp(MASKED - x) is exactly 0
 
@@ -41,42 +36,6 @@ class Plan:
     encoder: Attend
     decoder: Attend
     cross: Attend
-
-
-def check_back_end(name: str, config: T5Config) -> BackEnd:
-    """The back end's name, if it exists and can do the model's dropout.
-
-    Raises:
-        UserError: unknown name, or elementwise attention dropout asked of a back end that never forms the weights.
-    """
-    for known in BACK_ENDS:
-        if name == known:
-            if name in ("segment", "sdpa", "flex") and config.dropout_style == "elementwise" and config.dropout > 0:
-                raise UserError(
-                    f"attention: {name} cannot drop single attention weights (dropout_style: elementwise); use "
-                    "attention: eager or auto, dropout_style: mesh, or dropout: 0."
-                )
-            return known
-    raise UserError(f"there is no attention back end {name!r}; {nearest(name, BACK_ENDS)}")
-
-
-def choose_back_end(name: BackEnd, config: T5Config, device: torch.device, training: bool) -> BackEnd:
-    """Resolve `auto`: eager where single weights are dropped, else sdpa on a GPU and segment on a CPU.
-
-    sdpa stays the choice on a GPU until flex is measured to be faster there.
-
-    Raises:
-        UserError: `segment` on another device than a CPU, or `flex` to be trained on a CPU.
-    """
-    if name == "flex" and device.type == "cpu" and torch.is_grad_enabled():
-        raise UserError("attention: flex has no gradient on a CPU; use segment or auto there.")
-    if name == "segment" and device.type != "cpu":
-        raise UserError(f"attention: segment runs on a CPU, but the model is on {device.type}; use sdpa or auto.")
-    if name != "auto":
-        return name
-    if training and config.dropout > 0 and config.dropout_style == "elementwise":
-        return "eager"
-    return "segment" if device.type == "cpu" else "sdpa"
 
 
 def relative_buckets(length: int, buckets: int, max_distance: int, both_ways: bool, device: torch.device) -> Tensor:
@@ -164,7 +123,7 @@ def sdpa(visible: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Attend:
 
 
 def plan(name: BackEnd, batch: Batch, encoder_table: Tensor, decoder_table: Tensor, dtype: torch.dtype) -> Plan:
-    """Prepare a back end (not `auto`) for a batch.
+    """Prepare a back end for a batch.
 
     Args:
         name: back end.

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from t0train.core.errors import UserError
-from t0train.model.attention import choose_back_end
 from t0train.model.t5 import T5
 
 
@@ -27,7 +26,7 @@ def compile_blocks(model: T5, device: torch.device, backend: str | Callable[...,
     Raises:
         UserError: the attention back end is `segment`, whose shapes follow the data.
     """
-    if choose_back_end(model.attention, model.config, device, training=True) == "segment":
+    if model.back_end(device, has_gradient=True) == "segment":
         raise UserError(
             "train.compile needs fixed shapes, but model.attention: segment (auto on a CPU) computes filled positions "
             "alone, which differ from batch to batch. Use model.attention: sdpa or eager, or leave train.compile off."

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from t0train.config.architecture import T5Config
-from t0train.core.errors import UserError
-from t0train.model.attention import Attend, BackEnd, Plan, check_back_end, choose_back_end, plan, relative_buckets
+from t0train.config.resolve import BackEnd, check_attention, check_recomputation, resolve_attention
+from t0train.model.attention import Attend, Plan, plan, relative_buckets
 from t0train.model.batch import Batch
 from t0train.model.dropout import Dropout, Positions
 from t0train.model.recompute import Recompute, recomputed
@@ -276,7 +276,8 @@ class T5(nn.Module):
         super().__init__()
         sites = count()
         self.config = config
-        self.attention: BackEnd = check_back_end(attention, config)
+        check_attention(attention, config.drops_weights)
+        self.attention = attention
         self.report: LoadReport | None = None  # of the weights, if they were loaded
         self.shared = nn.Embedding(config.vocab_size, config.d_model)
         self.encoder = Stack(config, EncoderBlock, sites)
@@ -289,17 +290,22 @@ class T5(nn.Module):
         """The layers of both stacks, the encoder's first."""
         return [*cast(Iterable[Block], self.encoder.block), *cast(Iterable[Block], self.decoder.block)]
 
+    def back_end(self, device: torch.device, has_gradient: bool) -> BackEnd:
+        """The attention back end that the model takes on a device, as it is now (training or not).
+
+        Raises:
+            UserError: the one that it was given does not run there.
+        """
+        drops_weights = self.training and self.config.drops_weights
+        return resolve_attention(self.attention, drops_weights, device.type, has_gradient)
+
     def checkpoint_activations(self, kind: Recompute) -> None:
         """Keep less of every block for the backward pass; see `t0train.model.recompute.recomputed`.
 
         Raises:
-            UserError: `selective` with the back end `flex`, which is one opaque kernel to it.
+            UserError: the attention back end cannot do it.
         """
-        if kind == "selective" and self.attention == "flex":
-            raise UserError(
-                "train.activation_checkpointing: selective looks at single operations, but model.attention: flex is "
-                "one compiled kernel; use block, or model.attention: sdpa."
-            )
+        check_recomputation(kind, self.attention)
         for block in self.blocks:
             block.recompute = kind
 
@@ -319,7 +325,7 @@ class T5(nn.Module):
 
     def decode_states(self, batch: Batch) -> Tensor:
         """The decoder's output [rows, targets, d_model], before the head; its values on padding mean nothing."""
-        back_end = choose_back_end(self.attention, self.config, self.shared.weight.device, self.training)
+        back_end = self.back_end(self.shared.weight.device, torch.is_grad_enabled())
         tables = (
             self.encoder.bias_table(batch.input_ids.shape[1]),
             self.decoder.bias_table(batch.decoder_input_ids.shape[1]),

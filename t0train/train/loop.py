@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from t0train.config import RunConfig
+from t0train.config.resolve import resolve_strategy
 from t0train.core.errors import PreemptedError
 from t0train.core.events import read_events
 from t0train.core.progress import progress
 from t0train.data import RowStream, open_rows
-from t0train.dist import World, choose_strategy, find_place, join
+from t0train.dist import World, find_place, join
 from t0train.mixture import check_leaks
 from t0train.train.lock import run_lock
 from t0train.train.preempt import stop_on_signals
@@ -70,9 +71,9 @@ def train(config: RunConfig, resume: str = "auto", say: Say = _to_stderr, force_
         QuietError: another process of the run raises one of these.
     """
     place = find_place()
-    shared = place.size > 1 or choose_strategy(config, place) != "single"
+    shared = place.size > 1 or resolve_strategy(config.train, place.size) != "single"
     with join(place, config.train.device, shared, config.train.timeout_s) as world:
-        choose_strategy(config, place)  # refuses what does not fit, once for all
+        resolve_strategy(config.train, place.size)  # refuses what does not fit, once for all
         return _train(config, resume, world, say if world.is_first else _silently, force_new_mixture)
 
 

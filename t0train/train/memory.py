@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from t0train.config import RunConfig
+from t0train.config.resolve import resolve_strategy
 from t0train.core.errors import UserError
 from t0train.data import RowBatch, build_rows
-from t0train.dist import Engine, World, choose_strategy
+from t0train.dist import Engine, World
 from t0train.estimate import DEVICES, Estimate, estimate
 from t0train.estimate.advice import advice
 from t0train.model import Batch
@@ -58,7 +59,7 @@ def probe_memory(engine: Engine, config: RunConfig) -> None:
         UserError: the memory is too small; or the strategy is deepspeed, whose gradients cannot be thrown away.
     """
     world = engine.world
-    if choose_strategy(config, world.place) == "deepspeed":
+    if resolve_strategy(config.train, world.size) == "deepspeed":
         raise UserError(
             "train.probe_memory cannot be used with train.strategy: deepspeed, which has no way back from a gradient; "
             "leave it off."

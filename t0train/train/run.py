@@ -12,12 +12,13 @@ from typing import Any
 
 from t0train.config import RunConfig, config_hash, deviations, dump_config
 from t0train.config.architecture import T5Config
+from t0train.config.resolve import resolve_strategy
 from t0train.core.errors import UserError
 from t0train.core.events import EventLog
 from t0train.core.files import make_folder, prove_renames, write_atomic, write_json
 from t0train.core.seeds import derive_seed
 from t0train.data import RowBatch, RowPlan, RowState, RowStream, Vocabulary
-from t0train.dist import Engine, World, build_engine, choose_strategy, precision
+from t0train.dist import Engine, World, build_engine, precision
 from t0train.model import T5, canary, compile_blocks, graph_count, init_model, meta_model, open_start, open_weights
 from t0train.optim import Adafactor, learning_rate
 from t0train.train.checkpoint import CheckpointWriter, Manifest, clean_up, read_state, set_aside
@@ -245,7 +246,8 @@ def build_model(
     architecture, fill = _open(point.path) if point else open_start(config)
     _check_vocabulary(stream.vocabulary, architecture)
     model = meta_model(architecture, config.model.attention).train()
-    is_spread = choose_strategy(config, world.place) in ("fsdp", "hsdp")
+    model.back_end(world.device, has_gradient=True)  # refused now rather than at the first step
+    is_spread = resolve_strategy(config.train, world.size) in ("fsdp", "hsdp")
     if not is_spread:
         model.to_empty(device=world.device)
         fill(model)

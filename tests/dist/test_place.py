@@ -9,9 +9,8 @@ import torch
 
 from t0train.config import RunConfig, load_config
 from t0train.core.errors import UserError
-from t0train.dist import Place, World, choose_strategy, find_place
+from t0train.dist import Place, find_place
 from t0train.dist.place import first_host
-from t0train.dist.sharded import copies_of
 from t0train.dist.world import choose_device
 from t0train.dist.zero import deepspeed_config
 
@@ -79,35 +78,6 @@ def test_incomplete_environments() -> None:
 
 def config(world: Path, *overrides: str) -> RunConfig:
     return load_config(world / "run.yaml", overrides)
-
-
-def test_strategies(world: Path) -> None:
-    assert choose_strategy(config(world), Place()) == "single"
-    assert choose_strategy(config(world), Place(size=2)) == "fsdp"
-    assert choose_strategy(config(world, "train.strategy=ddp"), Place()) == "ddp"
-
-
-@pytest.mark.parametrize(
-    ("size", "overrides", "complaint"),
-    [
-        (3, (), r"train\.batch\.rows is 4, but there are 3 processes, which do not divide it"),
-        (8, (), r"train\.batch\.rows is 4, but there are more processes \(8\) than rows"),
-        (4, ("train.batch={rows: null, examples: 3}",), r"train\.batch\.examples is 3, but there are 4 processes"),
-        (2, ("train.strategy=single",), r"train\.strategy is single, but 2 processes were started"),
-    ],
-)
-def test_worlds_that_do_not_fit(world: Path, size: int, overrides: tuple[str, ...], complaint: str) -> None:
-    with pytest.raises(UserError, match=complaint):
-        choose_strategy(config(world, *overrides), Place(size=size))
-
-
-def test_copies_of_hsdp(world: Path) -> None:
-    eight = World(Place(size=8, local_size=4))
-    assert copies_of(config(world), eight) == 2
-    assert copies_of(config(world, "train.copies=4"), eight) == 4
-    for copies in (1, 3, 8):
-        with pytest.raises(UserError, match=rf"hsdp with {copies} copies of the model over 8 processes"):
-            copies_of(config(world, f"train.copies={copies}"), eight)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -1,0 +1,112 @@
+"""What `auto` stands for in a configuration, and what does not go together.
+
+The rules stand here, not beside what they decide about, because `t0train estimate` asks them without importing torch.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, cast, get_args
+
+from t0train.config.schema import ModelConfig, TrainConfig
+from t0train.core.errors import UserError, nearest
+
+BackEnd = Literal["eager", "segment", "sdpa", "flex"]
+Strategy = Literal["single", "ddp", "fsdp", "hsdp", "deepspeed"]
+
+BACK_ENDS: tuple[str, ...] = get_args(ModelConfig.model_fields["attention"].annotation)
+
+
+def check_attention(name: str, drops_weights: bool) -> None:
+    """Refuse an attention back end that does not exist or cannot do the model's dropout.
+
+    Args:
+        name: `model.attention`.
+        drops_weights: whether dropout takes single attention weights (dropout_style: elementwise).
+
+    Raises:
+        UserError: it is so.
+    """
+    if name not in BACK_ENDS:
+        raise UserError(f"there is no attention back end {name!r}; {nearest(name, BACK_ENDS)}")
+    if name in ("segment", "sdpa", "flex") and drops_weights:
+        raise UserError(
+            f"attention: {name} cannot drop single attention weights (dropout_style: elementwise); use "
+            "attention: eager or auto, dropout_style: mesh, or dropout: 0."
+        )
+
+
+def resolve_attention(name: str, drops_weights: bool, device: str, has_gradient: bool) -> BackEnd:
+    """The attention back end; `auto` is eager where single weights are dropped, else sdpa on a GPU, segment on a CPU.
+
+    sdpa stays the choice on a GPU until flex is measured to be faster there.
+
+    Args:
+        name: one that `check_attention` lets pass.
+        drops_weights: whether single attention weights are dropped now.
+        device: `cpu` or `cuda`.
+        has_gradient: whether gradients are wanted.
+
+    Raises:
+        UserError: `segment` on another device than a CPU, or `flex` to be trained on a CPU.
+    """
+    if name == "flex" and device == "cpu" and has_gradient:
+        raise UserError("attention: flex has no gradient on a CPU; use segment or auto there.")
+    if name == "segment" and device != "cpu":
+        raise UserError(f"attention: segment runs on a CPU, but the model is on {device}; use sdpa or auto.")
+    if name != "auto":
+        return cast(BackEnd, name)
+    if drops_weights:
+        return "eager"
+    return "segment" if device == "cpu" else "sdpa"
+
+
+def check_recomputation(kind: str, attention: str) -> None:
+    """Refuse `train.activation_checkpointing` where the attention back end cannot do it.
+
+    Raises:
+        UserError: `selective` with `flex`, which is one opaque kernel to it.
+    """
+    if kind == "selective" and attention == "flex":
+        raise UserError(
+            "train.activation_checkpointing: selective looks at single operations, but model.attention: flex is "
+            "one compiled kernel; use block, or model.attention: sdpa."
+        )
+
+
+def resolve_strategy(train: TrainConfig, processes: int) -> Strategy:
+    """How processes (one for each GPU) share the model; `auto` is `single` for one process and `fsdp` for several.
+
+    Raises:
+        UserError: `single` for several processes, or rows that cannot be shared out.
+    """
+    if processes < 1:
+        raise UserError(f"there are {processes} processes, but a run has at least one.")
+    if train.strategy == "single" and processes > 1:
+        raise UserError(f"train.strategy is single, but there are {processes} processes; use fsdp, ddp or auto.")
+    rows, examples = train.batch.rows, train.batch.examples
+    if rows is not None and rows % processes:
+        few = f"more processes ({processes}) than rows" if processes > rows else f"{processes} processes"
+        raise UserError(
+            f"train.batch.rows is {rows:,}, but there are {few}, which do not divide it; take as many processes as "
+            "divide it, or change it (another recipe)."
+        )
+    if examples is not None and examples < processes:
+        raise UserError(f"train.batch.examples is {examples}, but there are {processes} processes; take fewer.")
+    if train.strategy == "auto":
+        return "fsdp" if processes > 1 else "single"
+    return train.strategy
+
+
+def resolve_copies(train: TrainConfig, processes: int, of_a_machine: int) -> int:
+    """How many copies of the model hsdp keeps: `train.copies`, or one on each machine.
+
+    Raises:
+        UserError: the processes cannot be divided among them.
+    """
+    copies = train.copies or max(processes // of_a_machine, 1)
+    if processes % copies or copies in (1, processes):
+        raise UserError(
+            f"train.strategy is hsdp with {copies} copies of the model over {processes} processes; train.copies must "
+            "divide them, with at least 2 copies of at least 2 processes each (one copy is fsdp, one process each ddp)."
+        )
+    return copies

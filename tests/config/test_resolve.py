@@ -1,0 +1,82 @@
+"""What `auto` stands for, and what is refused before anything is loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from t0train.config.resolve import (
+    check_attention,
+    check_recomputation,
+    resolve_attention,
+    resolve_copies,
+    resolve_strategy,
+)
+from t0train.config.schema import TrainConfig
+from t0train.core.errors import UserError
+
+
+def train(**keys: Any) -> TrainConfig:
+    return TrainConfig.model_validate({"batch": {"rows": 4}, **keys})
+
+
+def test_strategies() -> None:
+    assert resolve_strategy(train(), 1) == "single"
+    assert resolve_strategy(train(), 2) == "fsdp"
+    assert resolve_strategy(train(strategy="ddp"), 1) == "ddp"
+    assert resolve_strategy(train(batch={"examples": 3}), 3) == "fsdp"
+
+
+@pytest.mark.parametrize(
+    ("processes", "keys", "complaint"),
+    [
+        (3, {}, r"rows is 4, but there are 3 processes, which do not divide it"),
+        (8, {}, r"rows is 4, but there are more processes \(8\) than rows"),
+        (4, {"batch": {"examples": 3}}, r"examples is 3, but there are 4 processes"),
+        (2, {"strategy": "single"}, r"strategy is single, but there are 2 processes"),
+        (0, {}, r"at least one"),
+    ],
+)
+def test_processes_that_do_not_fit(processes: int, keys: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        resolve_strategy(train(**keys), processes)
+
+
+def test_copies_of_hsdp() -> None:
+    assert resolve_copies(train(), 8, 4) == 2
+    assert resolve_copies(train(copies=4), 8, 4) == 4
+    for copies in (1, 3, 8):
+        with pytest.raises(UserError, match=rf"hsdp with {copies} copies of the model over 8 processes"):
+            resolve_copies(train(copies=copies), 8, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "drops_weights", "device", "expected"),
+    [
+        ("auto", False, "cpu", "segment"),
+        ("auto", False, "cuda", "sdpa"),
+        ("auto", True, "cpu", "eager"),
+        ("auto", True, "cuda", "eager"),
+        ("eager", False, "cuda", "eager"),
+        ("flex", False, "cuda", "flex"),
+    ],
+)
+def test_attention(name: str, drops_weights: bool, device: str, expected: str) -> None:
+    check_attention(name, drops_weights)
+    assert resolve_attention(name, drops_weights, device, has_gradient=True) == expected
+
+
+def test_attention_that_cannot_be() -> None:
+    with pytest.raises(UserError, match="no attention back end 'sdp'; did you mean 'sdpa'"):
+        check_attention("sdp", False)
+    for name in ("segment", "sdpa", "flex"):
+        with pytest.raises(UserError, match=f"{name} cannot drop single attention weights"):
+            check_attention(name, True)
+    with pytest.raises(UserError, match="segment runs on a CPU, but the model is on cuda"):
+        resolve_attention("segment", False, "cuda", has_gradient=False)
+    with pytest.raises(UserError, match="flex has no gradient on a CPU"):
+        resolve_attention("flex", False, "cpu", has_gradient=True)
+    assert resolve_attention("flex", False, "cpu", has_gradient=False) == "flex"
+    with pytest.raises(UserError, match="flex is one compiled kernel"):
+        check_recomputation("selective", "flex")
