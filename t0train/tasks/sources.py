@@ -11,7 +11,7 @@ from typing import Any
 
 from t0train.core.errors import UserError
 from t0train.core.hashing import content_hash
-from t0train.tasks.catalogue import Dataset
+from t0train.tasks.catalogue import Dataset, load_catalogue
 from t0train.tasks.files import Reader, content_identity, open_reader, split_files
 from t0train.tasks.hub import open_hub
 from t0train.tasks.split import Split, parse_split
@@ -93,15 +93,16 @@ def _files_of(dataset: Dataset, split: Split, source: Path) -> list[Path]:
     if not source.is_dir():
         raise UserError(f"data.source is {str(source)!r}, but there is no such folder; give one with rows, or `hub`")
     if not folder.is_dir():
-        known = (str(path.relative_to(source)) for path in source.glob("*/*") if path.is_dir())
-        close = get_close_matches(dataset.folder, known, n=1, cutoff=0.85)
+        others = {other.folder for other in load_catalogue().values()}  # rightly named: no misspelling of this one
+        there = {str(path.relative_to(source)) for path in source.glob("*/*") if path.is_dir()}
+        close = get_close_matches(dataset.folder, there - others, n=1, cutoff=0.85)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise UserError(f"no folder {folder}{hint}; {whereabouts(dataset)}")
     splits = split_files(folder)
     if split.name not in splits:
-        there = ", ".join(sorted(splits))
+        names = ", ".join(sorted(splits))
         raise UserError(
-            f"no split {split.name!r} in {folder}; {f'there: {there}' if there else 'no file of rows there'}"
+            f"no split {split.name!r} in {folder}; {f'there: {names}' if names else 'no file of rows there'}"
         )
     return splits[split.name]
 

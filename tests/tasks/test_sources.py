@@ -150,6 +150,9 @@ def test_missing_things_are_named(tmp_path: Path) -> None:
         open_table(MINE, "train", str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match=r"did you mean 'mine/default'"):
         open_table(Dataset("nine"), "train", str(tmp_path))
+    (tmp_path / "wino_bias" / "type1_pro").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"no folder .*type2_pro; on the hub"):  # its neighbour is no misspelling
+        open_table(load_catalogue()["wino_bias/type2_pro"], "test", str(tmp_path))
     with pytest.raises(UserError, match=r"no rows of story_cloze/2016.*form at https"):
         open_table(load_catalogue()["story_cloze/2016"], "validation", str(tmp_path))
     with pytest.raises(UserError, match=r"train\[23:\] holds no row \(train has 23\)"):
