@@ -12,7 +12,7 @@ from t0train.core.errors import UserError
 from t0train.dist import Place, find_place
 from t0train.dist.place import first_host
 from t0train.dist.world import choose_device
-from t0train.dist.zero import deepspeed_config
+from t0train.dist.zero_config import deepspeed_config
 
 TORCHRUN = {
     "RANK": "5",
