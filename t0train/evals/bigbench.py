@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t0train.core.errors import UserError
+from t0train.core.hashing import content_hash
 from t0train.core.seeds import generator
 from t0train.data import Vocabulary
 from t0train.evals.ranking import Item
@@ -43,6 +44,11 @@ class SubTask:
     examples: tuple[Example, ...]
     size: int
 
+    def identity(self, vocabulary: Vocabulary) -> str:
+        """Hash of all texts, choices and grades, and of the vocabulary that cuts them."""
+        texts = [[example.row, example.text, example.choices, example.grades.tolist()] for example in self.examples]
+        return content_hash([texts, vocabulary.fingerprint])
+
 
 class BigBenchPrompt:
     """A sub-task's drawn examples. Attributes as `RankedPrompt`."""
@@ -51,6 +57,7 @@ class BigBenchPrompt:
         examples = [example for example in part.examples if drawn[example.row]]
         unscored = part.size - len(part.examples)
         self.name, self.task = part.name, f"bigbench_{task}" if part.name == task else f"bigbench_{task}_{part.name}"
+        self.identity = part.identity(vocabulary)
         self.classes: int | None = None
         self.remarks = {"examples without target scores, skipped": unscored} if unscored else {}
         self.rows = np.array([example.row for example in examples], dtype=np.int64)

@@ -32,7 +32,7 @@ from t0train.evals.results import (
 )
 from t0train.evals.statistics import Answers, summarise
 from t0train.evals.suites import SuiteEntry
-from t0train.evals.texts import evaluate_texts
+from t0train.evals.written import evaluate_texts
 from t0train.model import T5
 from t0train.tasks import Dataset
 
@@ -81,7 +81,7 @@ def evaluate(
     answerer = Answerer(model, vocabulary, answers)
     with progress("evaluate", sum(job.items for job in jobs), "items") as advance:
         ranked = [_rank(answerer, job, seed, advance) for job in jobs if job.ranked]
-        generated = [evaluate_texts(answerer, job.entry, job.texts, seed, advance) for job in jobs if job.texts]
+        generated = [evaluate_texts(answerer, job, seed, advance) for job in jobs if job.texts]
     results = Results(
         model={**(facts or {}), **({"weights": answerer.fingerprint} if answers else {})},
         suite=suite.name,
@@ -112,9 +112,10 @@ def _rank(
         dataset=entry.dataset.key,
         split=entry.split,
         family=entry.dataset.family,
+        revision=job.revision,
         spread=spread,
         prompts=tuple(
-            PromptResult(prompt.name, prompt.task, one, _metrics(entry, some), _remarks(prompt))
+            PromptResult(prompt.name, prompt.task, prompt.identity, one, _metrics(entry, some), _remarks(prompt))
             for prompt, some, one in zip(prompts, answers, statistics, strict=True)
         ),
         not_ranked={**entry.left_out, **unused},

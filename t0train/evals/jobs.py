@@ -14,18 +14,23 @@ from t0train.core.errors import UserError
 from t0train.data import Vocabulary, store_folder
 from t0train.evals.bigbench import big_bench_prompts
 from t0train.evals.prompts import RankedPrompt, stored_prompts
-from t0train.evals.suites import Missing, SuiteEntry, resolve_suite, split_missing
+from t0train.evals.suites import Missing, SuiteEntry, resolve_suite, split_missing, task_files
 from t0train.evals.texts import TextPrompt, text_prompts
-from t0train.tasks import Dataset, load_catalogue
+from t0train.tasks import Dataset, load_catalogue, open_table
+from t0train.tasks.files import content_identity
 
 _NO_ROW = "no prompt applies to any row that was drawn"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One dataset of the suite, ready to be scored: ranked prompts or prompts to generate from."""
+    """One dataset of the suite, ready to be scored: ranked prompts or prompts to generate from.
+
+    `revision` is the identity of its rows.
+    """
 
     entry: SuiteEntry
+    revision: str
     ranked: Sequence[RankedPrompt] = ()
     texts: Sequence[TextPrompt] = ()
 
@@ -66,10 +71,10 @@ def build_jobs(
 
 
 def _job(entry: SuiteEntry, source: str, vocabulary: Vocabulary, store: Path, limit: int | None, seed: int) -> Job:
-    match entry.asked.kind:
-        case "generate":
-            return Job(entry, texts=text_prompts(entry, source, limit, seed))
-        case "bigbench":
-            return Job(entry, ranked=big_bench_prompts(entry, source, vocabulary, limit, seed))
-        case _:
-            return Job(entry, ranked=stored_prompts(entry, source, vocabulary, store, limit, seed))
+    if entry.asked.kind == "bigbench":
+        revision = content_identity(task_files(Path(source, entry.dataset.key)))
+        return Job(entry, revision, ranked=big_bench_prompts(entry, source, vocabulary, limit, seed))
+    table = open_table(entry.dataset, entry.split, source)
+    if entry.asked.kind == "generate":
+        return Job(entry, table.revision, texts=text_prompts(entry, table, vocabulary, limit, seed))
+    return Job(entry, table.revision, ranked=stored_prompts(entry, table, source, vocabulary, store, limit, seed))

@@ -9,10 +9,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from t0train.core.hashing import content_hash
 from t0train.data import TaskTokens, Vocabulary, open_folder, prepare_tasks
 from t0train.evals.ranking import Item
 from t0train.evals.suites import SuiteEntry, draw_rows
-from t0train.tasks import Task, open_table
+from t0train.tasks import Table, Task
 
 
 class RankedPrompt(Protocol):
@@ -21,6 +22,7 @@ class RankedPrompt(Protocol):
     Attributes:
         name: of the prompt, unique in its dataset.
         task: of dataset and prompt together.
+        identity: hash of all that decides the items, whichever of them are drawn: rows, texts, vocabulary.
         rows: [items] the dataset row of each item.
         classes: how many choices every item has, if they are the same for every item; else None.
         remarks: what is odd about its items, with their number.
@@ -28,6 +30,7 @@ class RankedPrompt(Protocol):
 
     name: str
     task: str
+    identity: str
     rows: NDArray[np.int64]
     classes: int | None
     remarks: dict[str, int]
@@ -50,6 +53,7 @@ class StoredPrompt:
 
     def __init__(self, task: Task, tokens: TaskTokens, drawn: NDArray[np.bool_]) -> None:
         self.name, self.task = task.template.name, task.name
+        self.identity = content_hash(tokens.manifest["key_parts"])
         self.classes = len(task.template.fixed_choices) if task.template.fixed_choices else None
         self.remarks: dict[str, int] = {}
         rows = np.array([tokens.source_row(item) for item in range(len(tokens))], dtype=np.int64)
@@ -80,13 +84,13 @@ class StoredPrompt:
 
 
 def stored_prompts(
-    entry: SuiteEntry, source: str, vocabulary: Vocabulary, store: Path, limit: int | None, seed: int
+    entry: SuiteEntry, table: Table, source: str, vocabulary: Vocabulary, store: Path, limit: int | None, seed: int
 ) -> list[StoredPrompt]:
-    """Render and tokenise what is not in the store yet, and draw the rows to score."""
+    """Render and tokenise what is not in the store yet, and draw the rows of the table to score."""
     prepared = prepare_tasks(
         entry.tasks, lambda _: entry.split, source, vocabulary, store, workers=os.cpu_count() or 1, seed=seed
     )
-    drawn = draw_rows(entry, open_table(entry.dataset, entry.split, source).num_rows, limit, seed)
+    drawn = draw_rows(entry, table.num_rows, limit, seed)
     return [
         StoredPrompt(task, open_folder(made.folder, verify=False), drawn)  # prepare_tasks has compared its checksum
         for task, made in zip(entry.tasks, prepared, strict=True)

@@ -60,6 +60,8 @@ class PromptResult:
     Attributes:
         name: of the template; of the sub-task in BIG-bench.
         task: of dataset and prompt together.
+        identity: hash of what is asked and how answers are judged, whichever of the rows were drawn: two results with
+            the same one can be compared row by row.
         statistics: of its accuracy.
         metrics: further ones that the suite asks for.
         remarks: what is odd about its items, with their number: empty, cut or equal choices, skipped examples.
@@ -67,6 +69,7 @@ class PromptResult:
 
     name: str
     task: str
+    identity: str
     statistics: PromptStatistics
     metrics: dict[str, float] = field(default_factory=dict)
     remarks: dict[str, int] = field(default_factory=dict)
@@ -74,7 +77,8 @@ class PromptResult:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         numbers = asdict(self.statistics)
-        return {"name": self.name, "task": self.task, **numbers, "metrics": self.metrics, "remarks": self.remarks}
+        names = {"name": self.name, "task": self.task, "identity": self.identity}
+        return {**names, **numbers, "metrics": self.metrics, "remarks": self.remarks}
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ class DatasetResult:
         dataset: its key.
         split: as the suite writes it.
         family: kind of task.
+        revision: identity of its rows.
         spread: statistics over prompts.
         prompts: each prompt.
         not_ranked: prompts left out, with the reason.
@@ -106,6 +111,7 @@ class DatasetResult:
     dataset: str
     split: str
     family: str
+    revision: str
     spread: AccuracySpread
     prompts: tuple[PromptResult, ...]
     not_ranked: dict[str, str]
@@ -123,6 +129,7 @@ class DatasetResult:
             "dataset": self.dataset,
             "split": self.split,
             "family": self.family,
+            "revision": self.revision,
             **asdict(self.spread),
             "metrics": self.metrics,
             "prompts": [prompt.as_dict() for prompt in self.prompts],
@@ -134,16 +141,18 @@ class DatasetResult:
 
 @dataclass(frozen=True)
 class GeneratedPrompt:
-    """One prompt of a generated dataset: its score by the first metric, and all metrics."""
+    """One prompt of a generated dataset: its score by the first metric, and all metrics. `identity` as ranked ones."""
 
     name: str
     task: str
+    identity: str
     score: PromptScore
     metrics: dict[str, float]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {"name": self.name, "task": self.task, **asdict(self.score), "metrics": self.metrics}
+        names = {"name": self.name, "task": self.task, "identity": self.identity}
+        return {**names, **asdict(self.score), "metrics": self.metrics}
 
 
 @dataclass(frozen=True)
@@ -153,6 +162,7 @@ class GeneratedResult:
     dataset: str
     split: str
     family: str
+    revision: str
     metric: str
     spread: Spread
     prompts: tuple[GeneratedPrompt, ...]
@@ -170,6 +180,7 @@ class GeneratedResult:
             "dataset": self.dataset,
             "split": self.split,
             "family": self.family,
+            "revision": self.revision,
             "metric": self.metric,
             **asdict(self.spread),
             "metrics": self.metrics,

@@ -120,26 +120,30 @@ def test_references_of_a_column_stand_beside_the_target(
             run(films, vocabulary, {"tasks": [{**tasks[0], "references": references}]})
 
 
-def test_every_generated_dataset_at_hand_renders(real_data: Path, promptsource_folder: Path) -> None:
-    suite = load_suite("generation")
+def test_every_generated_dataset_at_hand_renders(
+    real_data: Path, t5_vocabulary: Path, promptsource_folder: Path
+) -> None:
+    suite, vocabulary = load_suite("generation"), load_vocabulary(t5_vocabulary)
     rendered = 0
     for entry in resolve_suite(suite, load_catalogue()):
         if not (real_data / entry.dataset.folder).is_dir():
             continue
-        for prompt in text_prompts(entry, str(real_data), 5, seed=0):
+        table = open_table(entry.dataset, entry.split, str(real_data))
+        for prompt in text_prompts(entry, table, vocabulary, 5, seed=0):
             assert all(prompt.inputs)
             assert all(right[0] for right in prompt.references)
             rendered += len(prompt.inputs)
     assert rendered > 100
 
 
-def test_squads_answers_are_all_accepted(real_data: Path, promptsource_folder: Path) -> None:
+def test_squads_answers_are_all_accepted(real_data: Path, t5_vocabulary: Path, promptsource_folder: Path) -> None:
     [entry] = [
         entry for entry in resolve_suite(load_suite("generation"), load_catalogue()) if entry.dataset.key == "squad_v2"
     ]
-    rows = open_table(entry.dataset, entry.split, str(real_data)).rows()
+    table = open_table(entry.dataset, entry.split, str(real_data))
+    rows = table.rows()
     several = 0
-    for prompt in text_prompts(entry, str(real_data), 50, seed=0):
+    for prompt in text_prompts(entry, table, load_vocabulary(t5_vocabulary), 50, seed=0):
         for number, references in zip(prompt.rows.tolist(), prompt.references, strict=True):
             answers = rows[number]["answers"]["text"]
             assert set(references[1:]) <= set(answers) <= set(references)

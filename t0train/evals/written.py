@@ -1,0 +1,75 @@
+"""What is generated: the model's answers to the prompts without answer choices, and how good they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from t0train.evals.answerer import Answerer
+from t0train.evals.jobs import Job
+from t0train.evals.metrics import corpus_bleu, item_scores
+from t0train.evals.results import GENERATIONS, GeneratedPrompt, GeneratedResult
+from t0train.evals.statistics import spread_over_prompts
+from t0train.evals.suites import SuiteEntry
+from t0train.evals.texts import TextPrompt
+
+
+def evaluate_texts(
+    answerer: Answerer,
+    job: Job,
+    seed: int,
+    advance: Callable[[float], object],
+) -> tuple[GeneratedResult, pa.Table]:
+    """Let the model answer every prompt, and score the answers."""
+    entry = job.entry
+    left_out = {prompt.task.template.name: "applies to no row" for prompt in job.texts if not prompt.inputs}
+    prompts = [prompt for prompt in job.texts if prompt.inputs]
+    longest = entry.asked.max_new_tokens
+    outputs = [answerer.texts(prompt.task.name, prompt.inputs, longest, advance) for prompt in prompts]
+    headline: str = entry.asked.metrics[0]
+    scored: list[dict[str, NDArray[np.float64]]] = [
+        {metric: item_scores(metric, some, prompt.references) for metric in entry.asked.metrics if metric != "bleu"}
+        for prompt, some in zip(prompts, outputs, strict=True)
+    ]
+    scores, spread = spread_over_prompts(
+        [(prompt.rows, values[headline]) for prompt, values in zip(prompts, scored, strict=True)], seed
+    )
+    results = []
+    for prompt, some, values, one in zip(prompts, outputs, scored, scores, strict=True):
+        bleu = {"bleu": corpus_bleu(some, prompt.references)} if "bleu" in entry.asked.metrics else {}
+        metrics = {metric: float(of_items.mean()) for metric, of_items in values.items()} | bleu
+        results.append(GeneratedPrompt(prompt.task.template.name, prompt.task.name, prompt.identity, one, metrics))
+    result = GeneratedResult(
+        dataset=entry.dataset.key,
+        split=entry.split,
+        family=entry.dataset.family,
+        revision=job.revision,
+        metric=headline,
+        spread=spread,
+        prompts=tuple(results),
+        left_out={**entry.left_out, **left_out},
+        caveat=entry.asked.caveat,
+    )
+    tables = [
+        _table(entry, prompt, some, values[headline])
+        for prompt, some, values in zip(prompts, outputs, scored, strict=True)
+    ]
+    return result, pa.concat_tables(tables)
+
+
+def _table(entry: SuiteEntry, prompt: TextPrompt, outputs: list[str], scores: NDArray[np.float64]) -> pa.Table:
+    rows = len(outputs)
+    columns = {
+        "dataset": [entry.dataset.key] * rows,
+        "split": [entry.split] * rows,
+        "task": [prompt.task.name] * rows,
+        "prompt": [prompt.task.template.name] * rows,
+        "row": prompt.rows,
+        "output": outputs,
+        "references": prompt.references,
+        "score": scores,
+    }
+    return pa.table(columns, schema=GENERATIONS)

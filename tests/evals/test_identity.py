@@ -1,0 +1,78 @@
+"""What results say about their data: two results may be compared row by row where it is equal, and only there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from t0train.config import SuiteConfig
+from t0train.data import Vocabulary, load_vocabulary
+from t0train.evals import evaluate
+
+from .conftest import small_model
+from .films import CATALOGUE, ROWS, train_vocabulary, write_films
+from .test_bigbench import COLOURS, write
+
+RANKED = ["colour", "good or bad", "long ones only"]
+WRITTEN = "say it"
+BIG = "colours"
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    folder = write_films(tmp_path / "films")
+    write(folder / "data" / "bigbench" / BIG, COLOURS)
+    return folder
+
+
+def identities(films: Path, vocabulary: Vocabulary, limit: int = 3, metric: str = "contains") -> dict[str, Any]:
+    """Revision of each dataset entry, identity of each prompt, as results.json has them."""
+    written = {"dataset": "films", "kind": "generate", "metrics": [metric], "max_new_tokens": 2}
+    tasks = [{"dataset": "films"}, {"dataset": BIG, "kind": "bigbench"}, written]
+    document = evaluate(
+        small_model(vocabulary.size),
+        vocabulary,
+        SuiteConfig.model_validate({"name": "all", "tasks": tasks}),
+        source=str(films / "data"),
+        store=str(films / "store"),
+        catalogue=CATALOGUE,
+        templates=[films / "templates"],
+        limit=limit,
+    ).as_dict()
+    entries = [*document["tasks"], *document["generated"]]
+    found = {entry["dataset"]: entry["revision"] for entry in entries}
+    return found | {prompt["name"]: prompt["identity"] for entry in entries for prompt in entry["prompts"]}
+
+
+def changed(first: dict[str, Any], second: dict[str, Any]) -> set[str]:
+    assert first.keys() == second.keys() == {"films", f"bigbench/{BIG}", *RANKED, WRITTEN, BIG}
+    return {key for key in first if first[key] != second[key]}
+
+
+def test_the_same_data_have_the_same_identity_whatever_is_drawn(films: Path, vocabulary: Vocabulary) -> None:
+    first = identities(films, vocabulary)
+    assert len(set(first.values())) == len(first)
+    assert not changed(first, identities(films, vocabulary, limit=4))
+
+
+def test_other_rows_texts_vocabularies_and_measures_are_told_apart(
+    films: Path, vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    first = identities(films, vocabulary)
+    assert changed(first, identities(films, vocabulary, metric="exact_match")) == {WRITTEN}
+    other = load_vocabulary(train_vocabulary(tmp_path, "other", [str(row["text"]) + " red green" for row in ROWS]))
+    assert changed(first, identities(films, other)) == {*RANKED, WRITTEN, BIG}
+    task = films / "data" / "bigbench" / BIG / "task.json"
+    task.write_text(task.read_text().replace("grass", "lawn"))
+    second = identities(films, vocabulary)
+    assert changed(first, second) == {f"bigbench/{BIG}", BIG}
+    templates = films / "templates" / "films" / "templates.yaml"
+    templates.write_text(templates.read_text().replace("is it good or bad", "is it bad or good"))
+    third = identities(films, vocabulary)
+    assert changed(second, third) == {"good or bad"}
+    rows = films / "data" / "films" / "default" / "validation.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS[::-1]))
+    assert changed(third, identities(films, vocabulary)) == {"films", *RANKED, WRITTEN}
