@@ -4,7 +4,8 @@ The grade of an answer (`multiple_choice_grade`) is the target score of the choi
 task that consists of sub-tasks has one prompt for each of them: its score is the mean over sub-tasks, each counting the
 same. The text is zero-shot: task prefix, then input prefix, input, the choices in an order drawn by the seed (unless
 the task says that it shows none), output prefix. Where neither side of a seam has white space there is a new line:
-words are never glued together.
+words are never glued together. Choices are ranked in the drawn order: files tend to name the right one first, and the
+first wins a tie.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from t0train.evals.suites import SuiteEntry, draw_rows, task_files
 
 @dataclass(frozen=True)
 class Example:
-    """One example; `row` counts through all of a task's sub-tasks."""
+    """One example; `row` counts through all of a task's sub-tasks. Choices and grades are in the drawn order."""
 
     row: int
     text: str
@@ -130,11 +131,10 @@ def _example(task: dict[str, Any], example: Any, row: int, where: str, seed: int
         raise UserError(f'{where}: a text "input" and "target_scores" with a number for each choice are expected.')
     if not all(isinstance(score, int | float) and math.isfinite(score) for score in scores.values()):
         raise UserError(f"{where}: target scores must be numbers, found {list(scores.values())}.")
-    choices = tuple(scores)
-    shown = []
-    if task.get("append_choices_to_input", True):
-        order = generator(seed, "bigbench", task.get("name", ""), row).permutation(len(choices))
-        shown = [task.get("choice_prefix", "\n  choice: ") + sorted(choices)[k] for k in order]
+    order = generator(seed, "bigbench", task.get("name", ""), row).permutation(len(scores))
+    choices = tuple(sorted(scores)[k] for k in order)
+    prefix = task.get("choice_prefix", "\n  choice: ")
+    shown = [prefix + choice for choice in choices] if task.get("append_choices_to_input", True) else []
     parts = (
         task.get("task_prefix", ""),
         task.get("example_input_prefix", "\nQ: ") + text,

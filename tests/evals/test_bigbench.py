@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,10 @@ def test_text_is_prefix_input_choices_and_output_prefix(tmp_path: Path) -> None:
     assert first.text.endswith(end)
     shown = first.text.removeprefix(start).removesuffix(end).split("\n- ")
     assert sorted(shown) == ["blue", "green", "red"]
-    assert first.choices == ("red", "green", "blue")
-    assert first.grades.tolist() == [0, 1, 0]
+    assert list(first.choices) == shown  # ranked in the order in which they are shown
+    assert first.grades.tolist() == [choice == "green" for choice in shown]
     assert [first.row, second.row, third.row] == [0, 2, 3]  # the second example has no target scores
-    assert (part.size, second.grades.tolist()) == (4, [0.4, 1.0])
+    assert (part.size, dict(zip(second.choices, second.grades, strict=True))) == (4, {"green": 0.4, "blue": 1.0})
 
 
 def test_order_of_the_choices_is_drawn_by_the_seed(tmp_path: Path) -> None:
@@ -71,6 +72,8 @@ def test_order_of_the_choices_is_drawn_by_the_seed(tmp_path: Path) -> None:
     assert texts[0] != texts[1]
     firsts = [text.split("choice: ")[1][0] for text in texts[0]]
     assert set(firsts) == set("abcd")
+    hidden = write(tmp_path / "hidden", {"examples": examples, "append_choices_to_input": False})
+    assert {example.choices[0] for example in read_task(hidden, "hidden")[0].examples} == set("abcd")
 
 
 def test_defaults_hidden_choices_and_seams(tmp_path: Path) -> None:
@@ -84,12 +87,16 @@ def test_defaults_hidden_choices_and_seams(tmp_path: Path) -> None:
     assert part.examples[0].text == "Sum.\nQ: 1 + 1 =\n  choice: 2\nA:"
 
 
+def likes(vocabulary: Vocabulary, wanted: str) -> Callable[..., np.ndarray]:
+    """A scorer that likes one choice best, wherever it stands."""
+    return lambda task, row, choices: np.array([float(vocabulary.decode(choice) == wanted) for choice in choices])
+
+
 def test_grade_is_the_target_score_of_the_likeliest_choice(
     tmp_path: Path, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A scorer that always likes the first choice best."""
     write(tmp_path / "bigbench" / "colours", COLOURS)
-    with_scorer(monkeypatch, lambda task, row, choices: -np.arange(len(choices)))
+    with_scorer(monkeypatch, likes(vocabulary, "green"))
     results = run(tmp_path, vocabulary, suite("colours"))
     [task] = results.tasks
     assert (task.dataset, task.split, task.family) == ("bigbench/colours", "default", "BIG-bench")
@@ -97,13 +104,38 @@ def test_grade_is_the_target_score_of_the_likeliest_choice(
     assert (prompt.name, prompt.task) == ("colours", "bigbench_colours")
     assert prompt.remarks == {"examples without target scores, skipped": 1}
     assert prompt.statistics.rows == 3
-    assert prompt.statistics.accuracy == pytest.approx((0 + 0.4 + 0) / 3)
+    assert prompt.statistics.accuracy == pytest.approx((1 + 0.4 + 0) / 3)
     assert prompt.statistics.chance == pytest.approx((1 / 3 + 0.7 + 0) / 3)
     assert prompt.statistics.gold_not_in_choices == 1
     lines = results.scores.to_pylist()
     assert [line["row"] for line in lines] == [0, 2, 3]
-    assert [line["gold"] for line in lines] == [1, 1, -1]
-    assert [line["right"] for line in lines] == [0, 0.4, 0]
+    [part] = read_task(tmp_path / "bigbench" / "colours", "colours")
+    golds = [part.examples[0].choices.index("green"), part.examples[1].choices.index("blue"), -1]
+    assert [line["gold"] for line in lines] == golds
+    assert [line["right"] for line in lines] == [1, 0.4, 0]
+
+
+def check_constant(monkeypatch: pytest.MonkeyPatch, score: Callable[[], Results]) -> None:
+    """A scorer that likes all choices the same takes the first one: its grade and the majority's are near chance."""
+    with_scorer(monkeypatch, lambda task, row, choices: np.zeros(len(choices)))
+    for task in score().tasks:
+        [prompt] = task.prompts
+        one = prompt.statistics
+        tolerance = 4 * (one.chance * (1 - one.chance) / one.rows) ** 0.5  # grades are 0 or 1, so binomial
+        assert one.accuracy == pytest.approx(one.chance, abs=tolerance)
+        assert one.majority == pytest.approx(one.chance, abs=tolerance)
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_constant_scorer_is_at_chance_where_the_first_choice_is_right(
+    tmp_path: Path, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch, shown: bool
+) -> None:
+    examples = [
+        {"input": f"thing {i}", "target_scores": {"yes": 1, **dict.fromkeys(["no", "red", "blue"], 0)}}
+        for i in range(300)
+    ]
+    write(tmp_path / "bigbench" / "first", {"examples": examples, "append_choices_to_input": shown})
+    check_constant(monkeypatch, lambda: run(tmp_path, vocabulary, suite("first")))
 
 
 def test_sub_tasks_count_the_same(tmp_path: Path, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +145,7 @@ def test_sub_tasks_count_the_same(tmp_path: Path, vocabulary: Vocabulary, monkey
             {"input": f"{name} {i}", "target_scores": {"yes": right, "no": 1 - right}} for i, right in enumerate(scores)
         ]
         write(tmp_path / "bigbench" / "logic" / name, {"examples": examples})
-    with_scorer(monkeypatch, lambda task, row, choices: np.array([1.0, 0.0]))
+    with_scorer(monkeypatch, likes(vocabulary, "yes"))
     [task] = run(tmp_path, vocabulary, suite("logic")).tasks
     assert [prompt.name for prompt in task.prompts] == ["easy", "hard"]
     assert [prompt.task for prompt in task.prompts] == ["bigbench_logic_easy", "bigbench_logic_hard"]
@@ -124,18 +156,19 @@ def test_more_choices_than_a_decoder_row_holds(tmp_path: Path, vocabulary: Vocab
     """Some hundred choices of several tokens each need several rows; the scores are those of each choice alone."""
     random = np.random.default_rng(0)
     words = ["red", "green", "blue", "good", "bad", "yes", "no", "film", "food", "answer"]
-    choices = list(dict.fromkeys(" ".join(random.choice(words, 4)) for _ in range(130)))
-    scores = {choice: int(k == 77) for k, choice in enumerate(choices)}
+    named = list(dict.fromkeys(" ".join(random.choice(words, 4)) for _ in range(130)))
+    scores = {choice: int(k == 77) for k, choice in enumerate(named)}
     task = {"append_choices_to_input": False, "examples": [{"input": "which of these", "target_scores": scores}]}
     write(tmp_path / "bigbench" / "wide", task)
     results = run(tmp_path, vocabulary, suite("wide"))
     [line] = results.scores.to_pylist()
+    choices = read_task(tmp_path / "bigbench" / "wide", "wide")[0].examples[0].choices
     ids = [np.append(vocabulary.encode(choice), np.uint16(1)) for choice in choices]
     assert sum(map(len, ids)) > 2 * 256
     inputs = vocabulary.encode("Q: which of these\nA:")
     [expected] = one_choice_at_a_time(huggingface(small_model(vocabulary.size)), [(inputs, ids)])
     np.testing.assert_allclose(line["scores"], expected, atol=1e-4)
-    assert (line["prediction"], line["gold"]) == (int(expected.argmax()), 77)
+    assert (line["prediction"], line["gold"]) == (int(expected.argmax()), choices.index(named[77]))
 
 
 def test_limit_and_tasks_without_anything_to_score(tmp_path: Path, vocabulary: Vocabulary) -> None:
@@ -212,3 +245,10 @@ def test_perfect_and_random_scorers_on_the_real_tasks(
     for task in scored().tasks:
         low, high = task.spread.mean_interval
         assert low <= task.spread.chance <= high
+
+
+def test_a_constant_scorer_is_at_chance_on_the_real_tasks(
+    real_data: Path, t5_vocabulary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vocabulary, model = load_vocabulary(t5_vocabulary), small_model(32_128)
+    check_constant(monkeypatch, lambda: evaluate(model, vocabulary, load_suite("bigbench14"), source=str(real_data)))
