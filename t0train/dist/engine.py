@@ -21,7 +21,7 @@ from torch.nn.utils import get_total_norm
 from t0train.config import RunConfig
 from t0train.config.schema import TrainConfig
 from t0train.dist.world import World
-from t0train.model import T5, Batch, loss
+from t0train.model import T5, Batch, Fill, loss
 from t0train.optim import build_optimizer, optimizer_state
 
 
@@ -54,6 +54,12 @@ class Training(nn.Module):
 class Engine:
     """The strategy `single`, and the base of those that share the work among processes.
 
+    Args:
+        model: without memory (on the meta device), so that no process holds more than its part; or whole.
+        config: the run.
+        world: the processes.
+        fill: writes the weights into a model without memory; None if `load_state` will.
+
     Attributes:
         model: the model; under some strategies its parameters are DTensors.
         optimizer: over the model's parameters.
@@ -62,14 +68,22 @@ class Engine:
 
     copies = 1
 
-    def __init__(self, model: T5, config: RunConfig, world: World) -> None:
-        self.model, self.world, self.config = model, world, config.train
+    def __init__(self, model: T5, config: RunConfig, world: World, fill: Fill | None = None) -> None:
+        self.model, self.world, self.config, self.fill = model, world, config.train, fill
         self.module = self.share(Training(model, config.train.loss.z_loss, config.train.loss.chunk))
         self.optimizer = build_optimizer(model.named_parameters(), config.optimizer)
 
     def share(self, training: Training) -> nn.Module:
         """Make processes share the module's parameters or gradients; returns what is called in its place."""
+        self.materialise()
         return training
+
+    def materialise(self) -> None:
+        """Give a model without memory what this process holds of it, and the weights if there is a `fill`."""
+        if self.model.shared.weight.is_meta:
+            self.model.to_empty(device=self.world.device)
+            if self.fill:
+                self.fill(dict(self.model.named_parameters()))
 
     def backward(self, batch: Batch, denominator: float, is_last: bool) -> Tensor:
         """Add the gradients of a micro-batch; those of the step are complete after its last one.
@@ -134,7 +148,9 @@ class DdpEngine(Engine):
     def share(self, training: Training) -> nn.Module:
         """See `Engine`."""
         self.copies = self.world.size
-        module = DistributedDataParallel(training, gradient_as_bucket_view=True)
+        self.materialise()
+        # every process has filled its own copy with the same weights
+        module = DistributedDataParallel(training, gradient_as_bucket_view=True, init_sync=False)
         module.register_comm_hook(
             None, lambda state, bucket: _summed(bucket)
         )  # it refuses annotations that are strings

@@ -10,7 +10,7 @@ the tables are gathered in float32, so that embedding and head have the same gra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
 
@@ -22,7 +22,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from t0train.config import RunConfig
 from t0train.dist.engine import Engine, Training
 from t0train.dist.world import World
-from t0train.model import T5
+from t0train.model import T5, Fill
 
 
 class FsdpEngine(Engine):
@@ -32,23 +32,18 @@ class FsdpEngine(Engine):
     memory of all gradients. What copies have to exchange waits for the last micro-batch.
 
     Args:
-        model: whole, or without memory (on the meta device).
+        model: as in `Engine`.
         config: the run.
         world: the processes.
+        fill: as in `Engine`.
         copies: 1, or how many copies of the model HSDP keeps.
-        fill: writes the weights of a model without memory into this process's part.
     """
 
     def __init__(
-        self,
-        model: T5,
-        config: RunConfig,
-        world: World,
-        copies: int = 1,
-        fill: Callable[[T5], None] | None = None,
+        self, model: T5, config: RunConfig, world: World, fill: Fill | None = None, copies: int = 1
     ) -> None:
-        self.copies, self.fill = copies, fill
-        super().__init__(model, config, world)
+        self.copies = copies
+        super().__init__(model, config, world, fill)
 
     def share(self, training: Training) -> nn.Module:
         """See `Engine`."""
@@ -71,10 +66,7 @@ class FsdpEngine(Engine):
             if isinstance(module, FSDPModule):  # a sum, where the default is a mean
                 module.set_gradient_divide_factor(1.0)
                 module.set_force_sum_reduction_for_comms(True)
-        if self.model.shared.weight.is_meta:
-            self.model.to_empty(device=self.world.device)
-            if self.fill:
-                self.fill(self.model)
+        self.materialise()
         return training
 
     @contextmanager

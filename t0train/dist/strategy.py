@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from t0train.config import RunConfig
 from t0train.config.resolve import resolve_copies, resolve_strategy
 from t0train.dist.engine import DdpEngine, Engine
 from t0train.dist.sharded import FsdpEngine
 from t0train.dist.world import World
-from t0train.model import T5
+from t0train.model import T5, Fill
 
 
-def build_engine(model: T5, config: RunConfig, world: World, fill: Callable[[T5], None] | None = None) -> Engine:
-    """The engine of the run's strategy around a model, which is on the process's device.
-
-    For fsdp and hsdp it may have no memory yet (meta device): each process makes its part, and `fill` fills that.
-    """
+def build_engine(model: T5, config: RunConfig, world: World, fill: Fill | None = None) -> Engine:
+    """The engine of the run's strategy around a model; arguments as for `Engine`."""
     strategy = resolve_strategy(config.train, world.size)
     if strategy == "single":
-        return Engine(model, config, world)
+        return Engine(model, config, world, fill)
     if strategy == "ddp":
-        return DdpEngine(model, config, world)
+        return DdpEngine(model, config, world, fill)
     if strategy == "deepspeed":
         from t0train.dist.zero import ZeroEngine
 
-        return ZeroEngine(model, config, world)
+        return ZeroEngine(model, config, world, fill)
     copies = resolve_copies(config.train, world.size, world.place.local_size) if strategy == "hsdp" else 1
-    return FsdpEngine(model, config, world, copies, fill)
+    return FsdpEngine(model, config, world, fill, copies)

@@ -7,7 +7,9 @@ With `precision: bf16` the weights that compute are bfloat16, over fp32 masters 
 from __future__ import annotations
 
 import logging
+import os
 import warnings
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -18,32 +20,35 @@ from t0train.config import RunConfig
 from t0train.dist.engine import Engine, Training
 from t0train.dist.world import World
 from t0train.dist.zero_config import deepspeed_config
-from t0train.model import T5, Batch
+from t0train.model import T5, Batch, Fill
 from t0train.optim import bind_zero, build_optimizer, import_deepspeed, load_optimizer_state, optimizer_state
 
 
 class ZeroEngine(Engine):
-    """The strategy `deepspeed`."""
+    """The strategy `deepspeed`. Arguments as for `Engine`, the model without memory.
+
+    Of the fp32 weights a process never holds more than its partition, a copy of that, and one whole parameter.
+    """
 
     module: Any  # a deepspeed.DeepSpeedEngine
 
-    def __init__(self, model: T5, config: RunConfig, world: World) -> None:
+    def __init__(self, model: T5, config: RunConfig, world: World, fill: Fill | None = None) -> None:
         self.model, self.world, self.config = model, world, config.train
+        deepspeed = _import_deepspeed(world)
         settings = deepspeed_config(config)
-        training = Training(model, config.train.loss.z_loss, config.train.loss.chunk)
-        is_bf16 = settings["bf16"]["enabled"]
-        exact = {name: parameter.detach().clone() for name, parameter in model.named_parameters()} if is_bf16 else {}
+        _give_marked_memory(model, world.device, is_bf16=settings["bf16"]["enabled"])
         self.optimizer = build_optimizer(model.named_parameters(), config.optimizer)
-        deepspeed = import_deepspeed()
-        logging.getLogger("DeepSpeed").setLevel(logging.ERROR)  # it warns of optimizers that it does not know
-        # it calls what torch has renamed, thousands of times
-        warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed\.c10d_logger")
         self.module = deepspeed.initialize(
-            model=training, optimizer=self.optimizer, config=settings, dist_init_required=False
+            model=Training(model, config.train.loss.z_loss, config.train.loss.chunk),
+            optimizer=self.optimizer,
+            config=settings,
+            dist_init_required=False,
         )[0]
         self.layout = bind_zero(self.optimizer, self.module)
-        if is_bf16:  # the masters were made of the rounded weights
-            self.layout.load_masters(exact)
+        if fill:
+            masters = self.layout.masters()
+            fill(masters)
+            self.layout.load_masters(masters)
 
     def backward(self, batch: Batch, denominator: float, is_last: bool) -> Tensor:
         """See `Engine`."""
@@ -89,3 +94,27 @@ class ZeroEngine(Engine):
         """See `Engine`."""
         self.layout.load_masters(state["model"])
         load_optimizer_state(self.optimizer, state["optimizer"], self.layout)
+
+
+def _import_deepspeed(world: World) -> ModuleType:
+    """DeepSpeed, told where this process computes."""
+    os.environ["LOCAL_RANK"] = str(world.device.index or 0)  # its only way to know the GPU; srun does not set it
+    if world.device.type == "cpu":
+        os.environ["DS_ACCELERATOR"] = "cpu"  # it would take a GPU that is there
+    deepspeed = import_deepspeed()
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)  # it warns of optimizers that it does not know
+    # it calls what torch has renamed, thousands of times
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed\.c10d_logger")
+    return deepspeed
+
+
+@torch.no_grad()
+def _give_marked_memory(model: T5, device: torch.device, is_bf16: bool) -> None:
+    """Give a model on the meta device memory in the precision that computes, and different numbers everywhere.
+
+    DeepSpeed cuts it up before the masters get their weights; by these numbers `bind_zero` sees where it put what.
+    """
+    model.to(torch.bfloat16 if is_bf16 else torch.float32).to_empty(device=device)
+    generator = torch.Generator(device).manual_seed(0)
+    for parameter in model.parameters():
+        parameter.uniform_(-1, 1, generator=generator)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from t0train.config.architecture import SIZES, T5Config
 from t0train.core.errors import UserError, nearest
@@ -14,13 +16,17 @@ from t0train.model.t5 import T5
 
 
 @torch.no_grad()
-def init_weights(model: T5, seed: int) -> None:
-    """T5's initial weights (mesh_tensorflow's, as in Hugging Face's `_init_weights`), whole or in parts (DTensors).
+def init_weights(parameters: Mapping[str, Tensor], config: T5Config, seed: int) -> None:
+    """Write T5's initial weights (mesh_tensorflow's, as in Hugging Face's `_init_weights`) into a model's parameters.
 
     One exception: an untied head gets std d_model ** -0.5 instead of 1, so that the first logits have std 1 and the
     first loss is near log(vocabulary).
+
+    Args:
+        parameters: by name and in the model's order, whole or in parts (DTensors).
+        config: the model's architecture.
+        seed: key of the weights.
     """
-    config = model.config
     generator = torch.Generator().manual_seed(seed % (1 << 63))
     stds = {
         "shared": 1.0,
@@ -35,7 +41,7 @@ def init_weights(model: T5, seed: int) -> None:
         "wi_1": config.d_model**-0.5,
         "wo": config.d_ff**-0.5,
     }
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters.items():
         module = name.split(".")[-2]
         if module in stds:  # drawn whole by every process that holds a part, so that the parts fit together
             fill_part(parameter, torch.empty(parameter.shape).normal_(0, stds[module], generator=generator))
@@ -67,7 +73,7 @@ def init_model(
     if vocab_size is not None:
         overrides["vocab_size"] = vocab_size
     model = meta_model(sized_config(size, **overrides), attention).to_empty(device="cpu")
-    init_weights(model, seed)
+    init_weights(dict(model.named_parameters()), model.config, seed)
     return model
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,25 +67,25 @@ class Weights:
     tensors: dict[str, Tensor] | None
 
     @torch.no_grad()
-    def fill(self, model: T5) -> None:
-        """Copy the weights into a model of this architecture, whole or in parts (DTensors), on any device.
+    def fill(self, parameters: Mapping[str, Tensor]) -> None:
+        """Copy the weights into the parameters of a model of this architecture.
+
+        Args:
+            parameters: by name, whole or in parts (DTensors), on any device.
 
         Raises:
             UserError: infinite or undefined values, a damaged checkpoint.
         """
         folder = self.report.source
         if self.tensors is None:
-            state = model.state_dict()
-            read_checkpoint(folder, state)
-            model.load_state_dict(state)
-        else:
-            for name, parameter in model.named_parameters():
-                mine, part = local_part(parameter, self.tensors[name])
-                # the extremes take no memory, and are undefined if any value is
-                if part.numel() and not torch.stack(part.aminmax()).isfinite().all():
-                    raise UserError(f"{folder}: {name} holds infinite or undefined values.")
-                mine.copy_(part)
-        model.report = self.report
+            read_checkpoint(folder, {name: parameter.detach() for name, parameter in parameters.items()})
+            return
+        for name, parameter in parameters.items():
+            mine, part = local_part(parameter, self.tensors[name])
+            # the extremes take no memory, and are undefined if any value is
+            if part.numel() and not torch.stack(part.aminmax()).isfinite().all():
+                raise UserError(f"{folder}: {name} holds infinite or undefined values.")
+            mine.copy_(part)
 
 
 def open_weights(
@@ -137,7 +138,8 @@ def load_model(
         raise UserError(_NO_FLOAT16.format(what="dtype float16"))
     weights = open_weights(source, step=step, dropout=dropout, dropout_style=dropout_style)
     model = meta_model(weights.config, attention).to(dtype).to_empty(device="cpu")
-    weights.fill(model)
+    weights.fill(dict(model.named_parameters()))
+    model.report = weights.report
     return model
 
 

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
 
 from t0train.config import RunConfig
 from t0train.config.architecture import T5Config
 from t0train.core.seeds import derive_seed
 from t0train.model.build import init_weights, meta_model, sized_config
-from t0train.model.load import open_weights
+from t0train.model.load import LoadReport, open_weights
 from t0train.model.t5 import T5
 
+Fill = Callable[[Mapping[str, Tensor]], None]
+"""Writes weights into a model's parameters, given by name and in the model's order, whole or in parts (DTensors)."""
 
-def open_start(config: RunConfig) -> tuple[T5Config, Callable[[T5], None]]:
-    """The architecture that a run starts from, with the run's dropout, and what fills a model of it with weights.
 
-    The weights are random ones keyed by the run's seed, or those that `model.start` names. A model may be built without
-    memory (`meta_model`), cut up among processes and given memory before it is filled: see `Weights`.
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from. Nothing is in memory yet.
+
+    Attributes:
+        config: the architecture, with the run's dropout.
+        fill: writes the weights into a model that was built without memory (`meta_model`), perhaps cut up among
+            processes, and then given memory.
+        report: of the weights' files; None for random weights.
+    """
+
+    config: T5Config
+    fill: Fill
+    report: LoadReport | None = None
+
+
+def open_start(config: RunConfig) -> Start:
+    """The start of a run: random weights keyed by its seed, or those that `model.start` names.
 
     Raises:
         UserError: the weights cannot be had or are not a T5.
@@ -24,19 +43,20 @@ def open_start(config: RunConfig) -> tuple[T5Config, Callable[[T5], None]]:
     settings = config.model
     if settings.start != "random":
         weights = open_weights(settings.start, dropout=settings.dropout, dropout_style=settings.dropout_style)
-        return weights.config, weights.fill
+        return Start(weights.config, weights.fill, weights.report)
     architecture = sized_config(
         settings.size,
         vocab_size=settings.vocabulary_size,
         dropout=settings.dropout,
         dropout_style=settings.dropout_style,
     )
-    return architecture, lambda model: init_weights(model, derive_seed(config.seed, "weights"))
+    seed = derive_seed(config.seed, "weights")
+    return Start(architecture, lambda parameters: init_weights(parameters, architecture, seed))
 
 
 def start_model(config: RunConfig) -> T5:
     """The whole model that a run starts from, on the CPU; see `open_start`."""
-    architecture, fill = open_start(config)
-    model = meta_model(architecture, config.model.attention).to_empty(device="cpu")
-    fill(model)
+    start = open_start(config)
+    model = meta_model(start.config, config.model.attention).to_empty(device="cpu")
+    start.fill(dict(model.named_parameters()))
     return model

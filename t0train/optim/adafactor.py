@@ -57,7 +57,7 @@ class Adafactor(torch.optim.Optimizer):
             s steps done. (In optax and Mesh TensorFlow an offset is subtracted: theirs is the negative of this one.)
 
     Raises:
-        UserError: unknown preset, negative offset, parameters in half precision.
+        UserError: unknown preset, negative offset.
     """
 
     def __init__(
@@ -98,12 +98,6 @@ class Adafactor(torch.optim.Optimizer):
         first = len(self._names)
         names = group.get("param_names") or [str(first + index) for index in range(len(group["params"]))]
         for name, parameter in zip(names, group["params"], strict=True):
-            is_partitioned = hasattr(parameter, "ds_id")  # by deepspeed.zero.Init: steps are taken on fp32 partitions
-            if parameter.dtype not in (torch.float32, torch.float64) and not is_partitioned:
-                raise UserError(
-                    f"Adafactor was given {parameter.dtype} parameters; keep them in float32 and compute in bf16: "
-                    "its steps are smaller than half precision resolves."
-                )
             self._names[parameter] = name
             self._sizes[name] = parameter.numel()
 
@@ -146,7 +140,8 @@ class Adafactor(torch.optim.Optimizer):
         """Update every parameter that has a gradient. `closure` is called first, with gradients enabled.
 
         Raises:
-            UserError: parameters of DeepSpeed's ZeRO before `bind_zero`, or sharded otherwise than by rows.
+            UserError: parameters in half precision, of DeepSpeed's ZeRO before `bind_zero`, or sharded otherwise than
+                by rows.
         """
         loss = None
         if closure is not None:
@@ -181,9 +176,18 @@ class Adafactor(torch.optim.Optimizer):
         self._update_rms.update(zip((piece.name for piece in partition.pieces), measured, strict=True))
 
     def initialised(self, parameter: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
-        """The state of a parameter of this group, made of zeros if it has none."""
+        """The state of a parameter of this group, made of zeros if it has none.
+
+        Raises:
+            UserError: a parameter in half precision.
+        """
         state: dict[str, Tensor] = self.state[parameter]
         if not state:
+            if parameter.dtype not in (torch.float32, torch.float64):
+                raise UserError(
+                    f"Adafactor was given {parameter.dtype} parameters; keep them in float32 and compute in bf16: "
+                    "its steps are smaller than half precision resolves."
+                )
             axes = factored_axes(parameter.shape, group["min_dim_size_to_factor"], group["last_two"])
             reduced = {"row": axes[1], "column": axes[0]} if axes else {"moment": None}
             state["step"] = torch.zeros((), dtype=torch.int64)

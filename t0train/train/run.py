@@ -11,15 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from t0train.config import RunConfig, config_hash, deviations, dump_config
-from t0train.config.architecture import T5Config
-from t0train.config.resolve import resolve_strategy
+from t0train.config.architecture import T5Config, read_architecture
 from t0train.core.errors import UserError
 from t0train.core.events import EventLog
 from t0train.core.files import make_folder, prove_renames, write_atomic, write_json
 from t0train.core.seeds import derive_seed
 from t0train.data import RowBatch, RowPlan, RowState, RowStream, Vocabulary
 from t0train.dist import Engine, World, build_engine, precision
-from t0train.model import T5, canary, compile_blocks, graph_count, init_model, meta_model, open_start, open_weights
+from t0train.model import (
+    T5,
+    Fill,
+    canary,
+    compile_blocks,
+    find_weights,
+    graph_count,
+    init_model,
+    meta_model,
+    open_start,
+)
 from t0train.optim import Adafactor, learning_rate
 from t0train.train.checkpoint import CheckpointWriter, Manifest, clean_up, read_state, set_aside
 from t0train.train.memory import explain_out_of_memory, memory_facts, probe_memory
@@ -167,10 +176,8 @@ def start_run(
     """
     folder = run_folder(config)
     point = world.from_first(lambda: _find_point(config, stream, folder, resume, force_new_mixture, say))
-    model, fill = build_model(config, stream, point, world)
-    engine = build_engine(model, config, world, fill)
-    if model.report and not point:
-        say(f"weights: {model.report}")
+    architecture, fill = (read_architecture(point.path), None) if point else _open_start(config, world, say)
+    engine = build_engine(build_model(config, stream, architecture, world), config, world, fill)
     if point:
         state = engine.state()
         read_state(point.path, state)
@@ -232,38 +239,32 @@ def _write_beginnings(
     )
 
 
-def build_model(
-    config: RunConfig, stream: RowStream, point: ResumePoint | None, world: World
-) -> tuple[T5, Callable[[T5], None] | None]:
-    """The model in training mode before processes share it, on the process's device.
-
-    Where each process is to hold a part only, the model has no memory yet (it is on the meta device), and what is
-    returned with it fills the parts; for a run that is continued that is the checkpoint's business.
+def build_model(config: RunConfig, stream: RowStream, architecture: T5Config, world: World) -> T5:
+    """The model in training mode, without memory: it gets that, and weights, when processes share it.
 
     Raises:
-        UserError: weights that cannot be had, a vocabulary that the model has no rows for, a canary that sings.
+        UserError: a vocabulary that the model has no rows for, a canary that sings.
     """
-    architecture, fill = _open(point.path) if point else open_start(config)
     _check_vocabulary(stream.vocabulary, architecture)
     model = meta_model(architecture, config.model.attention).train()
     model.back_end(world.device, has_gradient=True)  # refused now rather than at the first step
-    is_spread = resolve_strategy(config.train, world.size) in ("fsdp", "hsdp")
-    if not is_spread:
-        model.to_empty(device=world.device)
-        fill(model)
     if config.train.canary:
         rows, _ = stream.take(RowState(), rows=_CANARY_ROWS)
         with precision(config.train, world.device):
-            canary(_shallow(model, config.seed).to(world.device) if is_spread else model, rows)
+            canary(_shallow(model, config.seed).to(world.device), rows)
     model.checkpoint_activations(config.train.activation_checkpointing)
     if config.train.compile:
         compile_blocks(model, world.device)
-    return model, fill if is_spread and not point else None
+    return model
 
 
-def _open(checkpoint: Path) -> tuple[T5Config, Callable[[T5], None]]:
-    weights = open_weights(checkpoint)
-    return weights.config, weights.fill
+def _open_start(config: RunConfig, world: World, say: Say) -> tuple[T5Config, Fill]:
+    if config.model.start != "random":
+        world.from_first(lambda: find_weights(config.model.start))  # from the hub once; the others find it in the cache
+    start = open_start(config)
+    if start.report:
+        say(f"weights: {start.report}")
+    return start.config, start.fill
 
 
 def _check_vocabulary(vocabulary: Vocabulary, architecture: T5Config) -> None:
@@ -275,5 +276,5 @@ def _check_vocabulary(vocabulary: Vocabulary, architecture: T5Config) -> None:
 
 
 def _shallow(model: T5, seed: int) -> T5:
-    """As wide as a model that is spread over processes, and shallow enough for each to check its attention whole."""
+    """As wide as the model, whose weights may be spread over processes, and so shallow that each can have it whole."""
     return init_model("tiny", seed, attention=model.attention, **{**asdict(model.config), "num_layers": 2})

@@ -25,7 +25,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for tied in (True, False):
         config = T5Config(VOCABULARY_SIZE + 1, 60, 13, 129, num_layers=2, num_heads=3, tied=tied)
         model = T5(config)
-        init_weights(model, seed=3)
+        init_weights(dict(model.named_parameters()), config, seed=3)
         writer = CheckpointWriter(folder / ("tied" if tied else "untied") / "checkpoints", keep=1)
         writer.start({"model": dict(model.named_parameters()), "optimizer": {}}, config, Manifest(0, (0, 0), {}, ""))
     return folder

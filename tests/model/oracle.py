@@ -23,7 +23,7 @@ V10 = T5Config(VOCABULARY, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=
 def make_model(config: T5Config, seed: int = 0, attention: str = "eager") -> T5:
     """Random weights, with relative biases and norms that matter: T5 starts with small biases and norms of 1."""
     model = T5(config, attention)
-    init_weights(model, seed)
+    init_weights(dict(model.named_parameters()), config, seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -6,7 +6,7 @@ One process plays each rank in turn: torch's `fake` process group never communic
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from t0train.config import RunConfig
-from t0train.model import T5, T5Config, init_model, load_model, meta_model, open_start, open_weights
+from t0train.model import T5, Fill, T5Config, init_model, load_model, meta_model, open_start, open_weights
 from t0train.model.build import init_weights
 from tests.model.oracle import V10, V11, make_model
 
@@ -35,7 +35,7 @@ def rank_of(rank: int, size: int) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def parts(config: T5Config, fill: Callable[[T5], None], rank: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
+def parts(config: T5Config, fill: Fill, rank: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
     """What a rank of an FSDP (3,) or HSDP (copies, 3) mesh holds after filling."""
     with rank_of(rank, int(torch.tensor(shape).prod())):
         # torch remembers meshes by shape and names, and would take this rank's for another's
@@ -46,8 +46,8 @@ def parts(config: T5Config, fill: Callable[[T5], None], rank: int, shape: tuple[
             fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh)
         model.to_empty(device="cpu")
-        fill(model)
         named = dict(model.named_parameters())
+        fill(named)
         assert all(isinstance(parameter, DTensor) for parameter in named.values())
         return {name: parameter.detach().to_local().clone() for name, parameter in named.items()}
 
@@ -75,7 +75,11 @@ def test_each_rank_gets_its_rows(tmp_path: Path, config: T5Config, shape: tuple[
 
 def test_random_weights_do_not_depend_on_the_number_of_processes() -> None:
     whole = init_model("tiny", seed=5, vocab_size=50)
-    held = [parts(whole.config, lambda model: init_weights(model, 5), rank, (3,)) for rank in range(3)]
+
+    def fill(parameters: Mapping[str, Tensor]) -> None:
+        init_weights(parameters, whole.config, 5)
+
+    held = [parts(whole.config, fill, rank, (3,)) for rank in range(3)]
     for name, parameter in whole.named_parameters():
         assert torch.equal(torch.cat([part[name] for part in held]), parameter), name
 
@@ -83,12 +87,12 @@ def test_random_weights_do_not_depend_on_the_number_of_processes() -> None:
 def test_the_start_of_a_run_is_opened_without_being_read(tmp_path: Path) -> None:
     model = make_model(V11)
     config = RunConfig.model_validate({"model": {"start": str(save(model, tmp_path)), "dropout": 0.3}})
-    architecture, fill = open_start(config)
-    assert architecture.dropout == 0.3
-    started = meta_model(architecture).to_empty(device="cpu")
-    fill(started)
+    start = open_start(config)
+    assert start.config.dropout == 0.3
+    started = meta_model(start.config).to_empty(device="cpu")
+    start.fill(dict(started.named_parameters()))
     assert all(torch.equal(tensor, started.state_dict()[name]) for name, tensor in model.state_dict().items())
-    assert started.report is not None
+    assert start.report is not None
 
 
 def anonymous_peak(function: Callable[[], object]) -> int:

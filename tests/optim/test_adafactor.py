@@ -288,7 +288,9 @@ def test_bad_input() -> None:
     weight = torch.nn.Parameter(torch.ones(3))
     with pytest.raises(UserError, match=r"unknown Adafactor preset 't55'; did you mean 't5'"):
         Adafactor([weight], preset="t55")  # type: ignore[arg-type]
+    half = torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
+    half.grad = torch.ones_like(half)
     with pytest.raises(UserError, match="keep them in float32"):
-        Adafactor([torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16))])
+        Adafactor([half]).step()
     with pytest.raises(UserError, match="step_offset is -1, but it counts the steps done before"):
         Adafactor([weight], step_offset=-1)
