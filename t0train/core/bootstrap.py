@@ -6,8 +6,9 @@ models share cancels as it should. Intervals are the 2.5 and 97.5 percentiles of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,16 +47,15 @@ def paired_difference(first: Sequence[Scored], second: Sequence[Scored], seed: i
     scores_of_prompts = scores.sum(axis=0) / covered.sum(axis=0)
     prompts = len(first)
 
-    def difference(statistic: str, of: NDArray[np.float64]) -> NDArray[np.float64]:
-        over_prompts = getattr(np, statistic)
+    def difference(over_prompts: Callable[..., Any], of: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(over_prompts(of[..., :prompts], axis=-1) - over_prompts(of[..., prompts:], axis=-1))
 
     return Difference(
         items=len(items),
-        mean=float(difference("mean", scores_of_prompts)),
-        mean_interval=interval(difference("nanmean", replicates)),
-        median=float(difference("median", scores_of_prompts)),
-        median_interval=interval(difference("nanmedian", replicates)),
+        mean=float(difference(np.mean, scores_of_prompts)),
+        mean_interval=interval(difference(np.nanmean, replicates)),
+        median=float(difference(np.median, scores_of_prompts)),
+        median_interval=interval(difference(np.nanmedian, replicates)),
     )
 
 

@@ -1,65 +1,14 @@
-"""Runs beside each other, with intervals of their differences, and beside published results."""
+"""Runs beside published results."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from t0train.report.items import paired, read_items
 from t0train.report.parts import Part, Sentences, Table
 from t0train.report.published import Published, published_on
 from t0train.report.runs import Run
 from t0train.report.scores import NOTHING, datasets, evaluated, percent, suites, with_interval
-
-
-def comparison(runs: Sequence[Run]) -> list[Part]:
-    """Every run minus the first one, on the rows and prompts that both were scored on."""
-    parts: list[Part] = []
-    for suite in suites(runs):
-        base, *others = [run for run in runs if suite in run.results]
-        rows = [row for run in others for row in _differences(run, base, suite)]
-        if rows:
-            header = ("dataset", "split", "run", "prompts", "rows", "median", "mean", "0 is outside")
-            parts.append(Table(header, rows, title=f"Suite {suite}: points more than {base.name}", names=3))
-        elif others:
-            parts.append(
-                Sentences([f"Suite {suite}: no two runs were scored on the same rows under the same prompts."])
-            )
-    if parts:
-        parts.append(
-            Sentences(
-                [
-                    "Differences in points; brackets hold 95 % intervals of a paired bootstrap: every replicate draws "
-                    "rows, the same ones for both runs and all prompts. They say how sure the difference is for these "
-                    "prompts and these trained weights, not for another training seed."
-                ]
-            )
-        )
-    return parts
-
-
-def _differences(run: Run, base: Run, suite: str) -> list[tuple[str, ...]]:
-    ours, theirs = (read_items(one.folder / "eval" / suite) for one in (run, base))
-    rows: list[tuple[str, ...]] = []
-    for (dataset, split), tasks in ours.items():
-        found = paired(tasks, theirs.get((dataset, split), {}), run.results[suite]["seed"])
-        if found is None:
-            continue
-        prompts, difference = found
-        low, high = difference.mean_interval
-        rows.append(
-            (
-                dataset,
-                split,
-                run.name,
-                f"{prompts}",
-                f"{difference.items:,}",
-                with_interval(difference.median, difference.median_interval),
-                with_interval(difference.mean, difference.mean_interval),
-                "yes, mean" if low > 0 or high < 0 else "no",
-            )
-        )
-    return rows
 
 
 def published_beside(runs: Sequence[Run]) -> list[Part]:

@@ -7,7 +7,8 @@ from statistics import mean
 
 from t0train.report import figures
 from t0train.report.accuracy import accuracy, every_prompt
-from t0train.report.beside import comparison, published_beside
+from t0train.report.beside import published_beside
+from t0train.report.compare import comparison
 from t0train.report.findings import findings
 from t0train.report.parts import Part, Section, Sentences, Table, picture
 from t0train.report.runs import Run

@@ -57,11 +57,13 @@ def _add(found: Items, table: pa.Table, column: str) -> None:
 def paired(first: dict[str, Scored], second: dict[str, Scored], seed: int) -> tuple[int, Difference] | None:
     """Number of shared prompts, and the first model minus the second on the items that both have under these.
 
+    Equal tasks and row numbers must mean the same item.
+
     Returns:
         None if they share no item.
     """
     pairs = []
-    for task in first.keys() & second.keys():
+    for task in sorted(first.keys() & second.keys()):  # sums of floats depend on their order: it must not be a set's
         (rows, scores), (others, other_scores) = first[task], second[task]
         _, here, there = np.intersect1d(rows, others, assume_unique=True, return_indices=True)
         if len(here):

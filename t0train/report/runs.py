@@ -12,6 +12,7 @@ import yaml
 from t0train.core.errors import UserError
 from t0train.core.events import read_events
 from t0train.core.hashing import content_hash
+from t0train.report.shapes import check_event, check_file
 
 UNTRAINED = "-untrained"
 """Ending of the evaluation folder that holds the scores of the same model before training."""
@@ -54,8 +55,7 @@ def read_run(folder: Path) -> Run:
         config = yaml.safe_load(resolved.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{resolved} is damaged: {error}") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{resolved} is damaged: expected a mapping of keys to values.")
+    check_file(config, resolved)
     deviations, log = folder / "deviations.json", folder / "events.jsonl"
     scores = {path.parent.name: _read_json(path) for path in sorted(folder.glob("eval/*/results.json"))}
     return Run(
@@ -73,7 +73,15 @@ def read_run(folder: Path) -> Run:
 
 
 def read_runs(folders: list[Path]) -> list[Run]:
-    """Read several run folders; runs that share a name are told apart by their folders."""
+    """Read several run folders; runs that share a name are told apart by their folders.
+
+    Raises:
+        UserError: as `read_run`, or one folder twice.
+    """
+    known = [folder.resolve() for folder in folders]
+    for place, folder in enumerate(known):
+        if folder in known[:place]:
+            raise UserError(f"{folders[place]} is given twice; a run is compared with others: name each of them once.")
     runs = [read_run(folder) for folder in folders]
     names = [run.name for run in runs]
     return [
@@ -84,13 +92,13 @@ def read_runs(folders: list[Path]) -> list[Run]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return check_file(json.loads(path.read_text(encoding="utf-8")), path)
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from error
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
     try:
-        return list(read_events(path))
-    except (ValueError, KeyError, TypeError) as error:
+        return [check_event(event, path, line) for line, event in enumerate(read_events(path), 1)]
+    except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from error

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from t0train.config import RunConfig, deviations, dump_config
+from t0train.report import write_report
 
 
 def results(datasets: dict[str, list[float]], chance: float = 0.5) -> dict[str, Any]:
@@ -99,6 +100,24 @@ def make_run(
         (run / "eval" / suite).mkdir(parents=True)
         (run / "eval" / suite / "results.json").write_text(json.dumps(content))
     return run
+
+
+def markdown(folders: list[Path], out: Path) -> str:
+    return write_report(folders, out).with_suffix(".md").read_text()
+
+
+def section(text: str, title: str) -> str:
+    """What stands under a heading."""
+    return text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def cells(text: str, *starts: str) -> list[str]:
+    """The cells of the first line of a table that begins with these."""
+    for line in text.splitlines():
+        found = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("|") and tuple(found[: len(starts)]) == starts:
+            return found
+    raise AssertionError(f"no row {starts} in\n{text}")
 
 
 WriteRun = Callable[..., Path]

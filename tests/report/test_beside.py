@@ -1,4 +1,4 @@
-"""Runs beside each other and beside published results; what else evaluations found."""
+"""Runs beside published results; what else evaluations found."""
 
 from __future__ import annotations
 
@@ -8,85 +8,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import pytest
-
-from t0train.core.errors import UserError
-from t0train.report import write_report
-from t0train.report.items import paired, read_items
 from t0train.report.published import published_on, published_results
 
-from .conftest import WriteRun, results
+from .conftest import WriteRun, cells, markdown, results, section
 
 CSV = Path(__file__).resolve().parents[2] / "t0train" / "report" / "published.csv"
-
-
-def markdown(folders: list[Path], out: Path) -> str:
-    return write_report(folders, out).with_suffix(".md").read_text()
-
-
-def section(text: str, title: str) -> str:
-    """What stands under a heading."""
-    return text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
-
-
-def cells(text: str, *starts: str) -> list[str]:
-    """The cells of the first line of a table that begins with these."""
-    for line in text.splitlines():
-        found = [cell.strip() for cell in line.strip("|").split("|")]
-        if line.startswith("|") and tuple(found[: len(starts)]) == starts:
-            return found
-    raise AssertionError(f"no row {starts} in\n{text}")
-
-
-def put_scores(run: Path, scores: dict[str, dict[int, float]], dataset: str = "movies") -> None:
-    """scores.parquet of the suite `demo`: by task, by row."""
-    lines = [
-        {"dataset": dataset, "split": "test[:200]", "task": task, "row": row, "right": right}
-        for task, rows in scores.items()
-        for row, right in rows.items()
-    ]
-    pq.write_table(pa.Table.from_pylist(lines), run / "eval" / "demo" / "scores.parquet")
-
-
-def test_two_runs_are_compared_on_what_both_were_scored_on(write_run: WriteRun, tmp_path: Path) -> None:
-    """Prompt p: rows 0-7, the second run is right once more; q: rows 0-3, three times more; r: the first run only."""
-    one = write_run("one", suites={"demo": results({"movies": [0.5]})})
-    two = write_run("two", suites={"demo": results({"movies": [0.6]})})
-    put_scores(one, {"p": dict.fromkeys(range(8), 0.0) | {99: 1.0}, "q": dict.fromkeys(range(4), 0.0), "r": {0: 1.0}})
-    put_scores(two, {"p": dict.fromkeys(range(8), 0.0) | {2: 1.0, 98: 0.0}, "q": {0: 1.0, 1: 1.0, 2: 1.0, 3: 0.0}})
-    row = cells(section(markdown([one, two], tmp_path / "out"), "Comparison"), "movies", "test[:200]", "two")
-    assert row[3:5] == ["2", "8"]
-    mean = 100 * np.mean([1 / 8, 3 / 4])
-    assert row[5].startswith(f"{mean:.1f} [")
-    assert row[6].startswith(f"{mean:.1f} [")
-    assert "## Comparison" not in markdown([one], tmp_path / "alone")
-
-
-def test_a_difference_is_told_from_noise(write_run: WriteRun, tmp_path: Path) -> None:
-    draw = np.random.default_rng(0)
-    right = (draw.random(400) < 0.5).astype(float)
-    runs = [write_run(name, suites={"demo": results({"movies": [0.5]})}) for name in ("base", "better", "equal")]
-    better = np.where(draw.random(400) < 0.2, 1.0, right)
-    flipped = np.where(draw.permutation(400) < 20, 1 - right, right)  # 5 % of the answers, at random
-    for run, values in zip(runs, (right, better, flipped), strict=True):
-        put_scores(run, {"p": dict(enumerate(values.tolist()))})
-    text = section(markdown(runs, tmp_path / "out"), "Comparison")
-    assert cells(text, "movies", "test[:200]", "better")[-1] == "yes, mean"
-    assert cells(text, "movies", "test[:200]", "equal")[-1] == "no"
-
-
-def test_nothing_in_common_is_no_difference(tmp_path: Path, write_run: WriteRun) -> None:
-    some = np.array([1, 2]), np.array([1.0, 0.0])
-    assert paired({"p": some}, {"q": some}, 0) is None
-    assert paired({"p": some}, {"p": (np.array([3]), np.array([1.0]))}, 0) is None
-    one, two = (write_run(name, suites={"demo": results({"movies": [0.5]})}) for name in ("one", "two"))
-    assert "no two runs were scored on the same rows" in markdown([one, two], tmp_path / "out")
-    (one / "eval" / "demo" / "scores.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(UserError, match=r"scores\.parquet is damaged"):
-        read_items(one / "eval" / "demo")
 
 
 def test_published_values_stand_beside_ours_with_their_standing(write_run: WriteRun, tmp_path: Path) -> None:
