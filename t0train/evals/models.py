@@ -10,7 +10,9 @@ from typing import Any
 import torch
 
 from t0train.config import RunConfig, load_config
+from t0train.config.deviations import flatten
 from t0train.core.errors import UserError
+from t0train.core.hashing import content_hash
 from t0train.data import Vocabulary, load_vocabulary
 from t0train.model import T5, find_weights, load_model, selected_step, start_model
 
@@ -39,7 +41,8 @@ class Subject:
     def facts(self) -> dict[str, Any]:
         """Plain values that identify the model in a results file."""
         selected = self.folder is not None and self.step is not None and selected_step(self.folder) == self.step
-        return {"name": self.name, "step": self.step, "untrained": self.step == 0, "selected": selected}
+        run = run_identity(self.run) if self.run else None
+        return {"name": self.name, "run": run, "step": self.step, "untrained": self.step == 0, "selected": selected}
 
 
 def open_model(source: str, untrained: bool = False) -> Subject:
@@ -59,20 +62,32 @@ def open_model(source: str, untrained: bool = False) -> Subject:
             raise UserError(
                 f"--untrained needs a run folder, whose configuration says how the model began; not {source}."
             )
-        return Subject(source, _placed(load_model(source)), load_vocabulary(source))
+        return Subject(model_name(source), _placed(load_model(source)), load_vocabulary(source))
     run = load_config(folder / "config.resolved.yaml")
-    vocabulary = load_vocabulary(run.data.vocabulary)
+    vocabulary, name = load_vocabulary(run.data.vocabulary), model_name(source)
     if untrained:
-        return Subject(run.name, _placed(start_model(run), run.train.device), vocabulary, run, folder, 0)
+        return Subject(name, _placed(start_model(run), run.train.device), vocabulary, run, folder, 0)
     checkpoint = find_weights(source)
     step = _check_vocabulary(checkpoint, vocabulary)
-    return Subject(run.name, _placed(load_model(checkpoint), run.train.device), vocabulary, run, folder, step)
+    return Subject(name, _placed(load_model(checkpoint), run.train.device), vocabulary, run, folder, step)
 
 
 def open_vocabulary(source: str) -> Vocabulary:
     """The vocabulary of a model, without the model."""
     run = run_config_of(source)
     return load_vocabulary(run.data.vocabulary if run else source)
+
+
+def model_name(source: str) -> str:
+    """The name of the run; of anything else, its folder or hub id: `./exported/` is `exported`."""
+    run = run_config_of(source)
+    return run.name if run else str(Path(source))
+
+
+def run_identity(run: RunConfig) -> str:
+    """Hash of a run's recipe and seed: the same at each of its steps, however many there are, and wherever it lies."""
+    recipe = {key: value for key, value, _, is_recipe in flatten(run) if is_recipe and key != "train.steps"}
+    return content_hash({**recipe, "seed": run.seed})
 
 
 def run_folder_of(source: str) -> Path | None:

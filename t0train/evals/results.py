@@ -18,6 +18,8 @@ from t0train.core.files import make_folder, write_atomic, write_json
 from t0train.evals.statistics import AccuracySpread, PromptScore, PromptStatistics, Spread
 from t0train.evals.suites import Missing
 
+RESULTS = "results.json"
+_TABLES = ("scores.parquet", "generations.parquet")
 _ITEM = [
     ("dataset", pa.string()),
     ("split", pa.string()),
@@ -270,7 +272,7 @@ class Results:
     @property
     def files(self) -> dict[str, pa.Table]:
         """The Parquet files by name: scores of ranked items, texts of generated ones, where there are any."""
-        tables = {"scores.parquet": self.scores, "generations.parquet": self.generations}
+        tables = dict(zip(_TABLES, (self.scores, self.generations), strict=True))
         return {name: table for name, table in tables.items() if table.num_rows}
 
     def write(self, folder: Path) -> None:
@@ -280,31 +282,52 @@ class Results:
             UserError: the folder cannot be written to.
         """
         make_folder(folder)
+        for name in set(_TABLES) - self.files.keys():  # of an earlier evaluation
+            (folder / name).unlink(missing_ok=True)
         for name, table in self.files.items():
             sink = pa.BufferOutputStream()
             pq.write_table(table, sink, compression="zstd")
             write_atomic(folder / name, sink.getvalue().to_pybytes())
-        write_json(folder / "results.json", self.as_dict())
+        write_json(folder / RESULTS, self.as_dict())
 
 
 def check_folder(folder: Path, suite: str, model: Mapping[str, Any]) -> None:
     """Refuse a folder that holds the results of another model or suite. A later step of the same run is no other model.
 
+    Args:
+        folder: of the results.
+        suite: name of the suite that is to be evaluated.
+        model: facts about the model. A run is known by its `run` (see `run_identity`), anything else by its `weights`,
+            whatever it is called; by its name where the folder does not say more.
+
     Raises:
         UserError: says what is there and what was to be written.
     """
-    path = folder / "results.json"
+    path = folder / RESULTS
     if not path.is_file():
         return
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        there = {"suite": found["suite"], **{key: found["model"].get(key) for key in ("name", "untrained")}}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        there, there_suite = dict(found["model"]), found["suite"]
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is no results file of t0train ({error!r}); choose another folder (--out).") from error
-    here = {"suite": suite, **{key: model.get(key) for key in ("name", "untrained")}}
-    for key, label in (("name", "model"), ("untrained", "untrained"), ("suite", "suite")):
-        if there[key] != here[key]:
-            raise UserError(
-                f"{folder} holds the results of {label} {there[key]!r}, these are of {label} {here[key]!r}; choose "
-                "another folder (--out), or remove the old one."
-            )
+    if not _is_same_model(there, model) and there.get("name") == model["name"]:
+        differing = "recipe or seed" if model.get("run") else "weights"
+        what = f"of another model that is called {model['name']!r}, too (other {differing})"
+    elif not _is_same_model(there, model):
+        what = f"of model {there.get('name')!r}, these are of model {model['name']!r}"
+    elif there.get("untrained") != model["untrained"]:
+        what = f"of untrained {there.get('untrained')}, these are of untrained {model['untrained']}"
+    elif there_suite != suite:
+        what = f"of suite {there_suite!r}, these are of suite {suite!r}"
+    else:
+        return
+    raise UserError(f"{folder} holds the results {what}; choose another folder (--out), or remove the old one.")
+
+
+def _is_same_model(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
+    if "run" in there and there["run"] != here.get("run"):
+        return False
+    if not here.get("run") and there.get("weights") and here.get("weights"):
+        return bool(there["weights"] == here["weights"])
+    return bool(there.get("name") == here["name"])

@@ -9,10 +9,11 @@ from typing import Any
 from t0train.config import SuiteConfig, load_suite
 from t0train.core.errors import UserError
 from t0train.core.files import make_folder
+from t0train.evals.answerer import fingerprint
 from t0train.evals.evaluation import evaluate
-from t0train.evals.models import open_model, run_config_of, run_folder_of
+from t0train.evals.models import model_name, open_model, run_config_of, run_folder_of, run_identity
 from t0train.evals.parallel import Work, answer_in_processes
-from t0train.evals.results import Results, check_folder
+from t0train.evals.results import RESULTS, Results, check_folder
 from t0train.mixture import build_mixture, leaks_of_run
 from t0train.tasks import load_catalogue
 
@@ -69,7 +70,7 @@ class Request:
         """`RUN/eval/SUITE`, else `eval/MODEL/SUITE` where the command is run."""
         folder = run_folder_of(self.model)
         if folder is None:
-            return Path("eval", self.model.strip("/").replace("/", "--"), suite.name)
+            return Path("eval", model_name(self.model).strip("/").replace("/", "--"), suite.name)
         return folder / "eval" / (f"{suite.name}-untrained" if self.untrained else suite.name)
 
 
@@ -85,8 +86,8 @@ def evaluate_into(folder: Path, request: Request, suite: SuiteConfig, answers: P
     Raises:
         UserError: bad input; the folder holds results of another model or suite, or cannot be written to.
     """
-    run, options = run_config_of(request.model), request.options(suite)
-    check_folder(folder, suite.name, {"name": run.name if run else request.model, "untrained": request.untrained})
+    options = request.options(suite)
+    _check_model(folder, suite, request)
     make_folder(next(parent for parent in (folder, *folder.parents) if parent.exists()))  # refuse before the work
     answers = answers or folder / ANSWERS
     if request.processes > 1:
@@ -96,6 +97,17 @@ def evaluate_into(folder: Path, request: Request, suite: SuiteConfig, answers: P
     results = replace(results, not_held_out=_not_held_out(request, suite))
     results.write(folder)
     return results
+
+
+def _check_model(folder: Path, suite: SuiteConfig, request: Request) -> None:
+    """Refuse a folder with results of another model; only weights, which take time, tell exported ones apart."""
+    run = run_config_of(request.model)
+    facts: dict[str, Any] = {"name": model_name(request.model), "untrained": request.untrained}
+    if run:
+        facts["run"] = run_identity(run)
+    elif (folder / RESULTS).is_file():
+        facts["weights"] = fingerprint(open_model(request.model, request.untrained).model)
+    check_folder(folder, suite.name, facts)
 
 
 def _not_held_out(request: Request, suite: SuiteConfig) -> dict[str, str] | None:

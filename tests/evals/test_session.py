@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from t0train.config import SuiteConfig, SuiteTask
 from t0train.core.errors import UserError
 from t0train.evals import Request, evaluate_into, open_model, select_checkpoint
 from t0train.evals import answerer as answerer_module
@@ -95,6 +96,27 @@ def test_answers_of_another_model_or_other_rows_or_a_damaged_file_are_not_used(
     for path in (tmp_path / "out" / "answers").glob("*/films_good_or_bad-*.json"):
         path.write_text(damaged.read_text()[:-20])
     assert asked(run, limit=10) == 1
+
+
+def test_a_run_is_known_by_recipe_and_seed_wherever_it_lies(run: Path, suite: Path, tmp_path: Path) -> None:
+    """All runs of one configuration share its name; a longer or moved run is the same one."""
+    evaluated(tmp_path / "out", run, suite, limit=2)
+    copy = shutil.copytree(run, tmp_path / "moved")
+    resolved = copy / "config.resolved.yaml"
+    text = resolved.read_text()
+    resolved.write_text(text.replace("steps: 2\n", "steps: 7\n"))
+    assert resolved.read_text() != text
+    evaluated(tmp_path / "out", copy / "checkpoints" / "step-00000001", suite, limit=2)
+    resolved.write_text(text.replace("seed: 0\n", "seed: 1\n"))
+    assert resolved.read_text() != text
+    with pytest.raises(UserError, match=r"another model that is called 'small', too"):
+        evaluated(tmp_path / "out", copy, suite, limit=2)
+
+
+def test_a_folder_has_one_name_however_it_is_written() -> None:
+    suite = SuiteConfig(name="s", tasks=[SuiteTask(dataset="films")])
+    folders = {Request(model).default_folder(suite) for model in ("exp/one", "./exp/one", "exp/one/", "exp//one")}
+    assert folders == {Path("eval/exp--one/s")}
 
 
 def test_fingerprint_tells_weights_apart() -> None:

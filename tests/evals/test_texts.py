@@ -207,12 +207,15 @@ def test_wino_bias_counts_the_noun_in_the_answer(
 
 
 def test_folder_of_another_model_or_suite_is_refused(films: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:
-    facts = {"name": "small", "step": 3, "untrained": False}
-    run(films, vocabulary, {"tasks": [{"dataset": "films"}]}, limit=2, facts=facts).write(tmp_path)
+    facts = {"name": "small", "run": "0a", "step": 3, "untrained": False}
+    results = run(films, vocabulary, {"tasks": [{"dataset": "films"}]}, limit=2, facts=facts)
+    results.write(tmp_path)
     check_folder(tmp_path, "films", {**facts, "step": 4})
     check_folder(tmp_path / "new", "other", facts)
     for suite, other, complaint in (
         ("films", {**facts, "name": "large"}, r"results of model 'small', these are of model 'large'"),
+        ("films", {**facts, "run": "0b"}, r"another model that is called 'small', too \(other recipe or seed\)"),
+        ("films", {**facts, "run": None, "name": "exported"}, r"model 'small', these are of model 'exported'"),
         ("films", {**facts, "untrained": True}, r"untrained False, these are of untrained True"),
         ("bias", facts, r"suite 'films', these are of suite 'bias'"),
     ):
@@ -221,3 +224,21 @@ def test_folder_of_another_model_or_suite_is_refused(films: Path, vocabulary: Vo
     (tmp_path / "results.json").write_text("[]")
     with pytest.raises(UserError, match="no results file"):
         check_folder(tmp_path, "films", facts)
+
+
+def test_exported_models_are_told_apart_by_their_weights(films: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:
+    facts = {"name": "here", "run": None, "untrained": False, "weights": "0a"}
+    run(films, vocabulary, {"tasks": [{"dataset": "films"}]}, limit=2, facts=facts).write(tmp_path)
+    check_folder(tmp_path, "films", {**facts, "name": "moved/there"})
+    with pytest.raises(UserError, match=r"another model that is called 'here', too \(other weights\)"):
+        check_folder(tmp_path, "films", {**facts, "weights": "0b"})
+
+
+def test_files_of_an_earlier_evaluation_do_not_stay(films: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:
+    both = {"tasks": [{"dataset": "films"}, {"dataset": "films", **WRITTEN, "max_new_tokens": 2}]}
+    run(films, vocabulary, both, limit=2).write(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"results.json", "scores.parquet", "generations.parquet"}
+    run(films, vocabulary, {"tasks": both["tasks"][:1]}, limit=2).write(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"results.json", "scores.parquet"}
+    run(films, vocabulary, {"tasks": both["tasks"][1:]}, limit=2).write(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"results.json", "generations.parquet"}
