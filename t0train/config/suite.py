@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +12,11 @@ from t0train.config.load import check, locate, resolve_yaml
 from t0train.config.schema import Section
 
 Metric = Literal["f1", "exact_match", "token_f1", "contains", "rouge1", "rouge2", "rougeL", "bleu"]
+
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # becomes the name of a folder or file
+UNTRAINED = "-untrained"
+"""Ending of the folder with a suite's results of a run's model before training, `RUN/eval/SUITE-untrained`."""
 
 
 class SuiteTask(Section):
@@ -48,6 +54,8 @@ class SuiteTask(Section):
         }[self.kind]
         if wrong := sorted(of_others & self.model_fields_set):
             raise ValueError(f"{self.dataset}: {', '.join(wrong)} has no meaning with kind: {self.kind}")
+        if self.kind == "bigbench" and not re.match(_NAME, self.dataset):
+            raise ValueError(f"{self.dataset!r} is no task of BIG-bench: expected the name of a folder in bigbench/")
         if self.kind == "rank" and set(self.metrics) - {"f1"}:
             raise ValueError(f"{self.dataset}: kind: rank gives the accuracy; the only further metric is f1")
         if self.kind == "generate" and (not self.metrics or "f1" in self.metrics or self.metrics[0] == "bleu"):
@@ -76,7 +84,7 @@ class Probe(Section):
 class SuiteConfig(Section):
     """A named list of evaluation tasks."""
 
-    name: str
+    name: str = Field(pattern=_NAME, description="names the folder of the results; must not end in -untrained")
     tasks: list[SuiteTask] = Field([], description="what is scored")
     differences: list[DifferenceConfig] = Field([], description="differences between datasets of the suite")
     probes: list[Probe] = Field([], description="prompts whose answers are shown and not scored")
@@ -86,6 +94,8 @@ class SuiteConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> SuiteConfig:
+        if self.name.endswith(UNTRAINED):
+            raise ValueError(f"name: {self.name!r} ends in {UNTRAINED!r}, as results of models before training do")
         if not self.tasks and not self.probes:
             raise ValueError("a suite needs tasks or probes")
         keys = [task.dataset for task in self.tasks if task.kind != "bigbench"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from t0train.config import SuiteConfig, load_suite
+from t0train.config.suite import UNTRAINED
 from t0train.core.errors import UserError
 from t0train.core.files import make_folder
 from t0train.evals.answerer import fingerprint
@@ -71,7 +72,7 @@ class Request:
         folder = run_folder_of(self.model)
         if folder is None:
             return Path("eval", model_name(self.model).strip("/").replace("/", "--"), suite.name)
-        return folder / "eval" / (f"{suite.name}-untrained" if self.untrained else suite.name)
+        return folder / "eval" / (suite.name + UNTRAINED if self.untrained else suite.name)
 
 
 def evaluate_into(folder: Path, request: Request, suite: SuiteConfig, answers: Path | None = None) -> Results:

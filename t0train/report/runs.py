@@ -9,13 +9,11 @@ from typing import Any
 
 import yaml
 
+from t0train.config.suite import UNTRAINED
 from t0train.core.errors import UserError
 from t0train.core.events import read_events
 from t0train.core.hashing import content_hash
 from t0train.report.shapes import check_event, check_file
-
-UNTRAINED = "-untrained"
-"""Ending of the evaluation folder that holds the scores of the same model before training."""
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,7 @@ GENERATE = "{dataset: films, kind: generate"
         (GENERATE + ", metrics: [bleu, rouge1]}", "the first must score single answers"),
         (GENERATE + ", metrics: [f1]}", "compared by token_f1"),
         ("{dataset: films, kind: bigbench, split: test}", "split has no meaning with kind: bigbench"),
+        ("{dataset: ../other, kind: bigbench}", "'../other' is no task of BIG-bench"),
         (RANK + ", metrics: [f2]}", "metrics.0"),
         (RANK + ", kind: ranked}", "kind"),
     ],
@@ -132,6 +133,9 @@ def test_keys_that_make_no_sense_are_refused(tmp_path: Path, entry: str, complai
     ("text", "complaint"),
     [
         ("name: mine\n", "a suite needs tasks or probes"),
+        ("name: ../../evil\nprobes: [{name: a, input: b}]\n", "found '../../evil'"),
+        ("name: .mine\nprobes: [{name: a, input: b}]\n", "found '.mine'"),
+        ("name: mine-untrained\nprobes: [{name: a, input: b}]\n", "'mine-untrained' ends in '-untrained'"),
         (
             "name: mine\ntasks: [{dataset: a}]\ndifferences: [{name: d, of: a, minus: b}]\n",
             "'b' stands 0 times in the suite",
