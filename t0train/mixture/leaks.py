@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from t0train.config import RunConfig, SuiteConfig, load_suite
 from t0train.core.errors import UserError
 from t0train.mixture.build import Mixture
+from t0train.mixture.same import TrainingFiles, is_same
 from t0train.tasks import Dataset, load_catalogue, parse_split, training_split
+from t0train.tasks.sources import HUB
 
+Kind = Literal["rows", "dataset", "family"]
 _FORBIDDEN = {"families": {"rows", "dataset", "family"}, "datasets": {"rows", "dataset"}, "rows": {"rows"}}
 """By leaks.held_out: the kinds of leaks that stop a run."""
 
@@ -27,47 +30,56 @@ class Leak:
     """
 
     dataset: str
-    kind: Literal["rows", "dataset", "family"]
+    kind: Kind
     trained: tuple[str, ...]
 
     def __str__(self) -> str:
+        other_name = "" if self.trained == (self.dataset,) else f" (as {', '.join(self.trained)})"
         return {
-            "rows": f"{self.dataset}: rows that are scored are trained on, too",
-            "dataset": f"{self.dataset} is not held out: other rows of it are trained on",
+            "rows": f"{self.dataset}: rows that are scored are trained on, too{other_name}",
+            "dataset": f"{self.dataset} is not held out: other rows of it are trained on{other_name}",
             "family": f"{self.dataset} is not zero-shot: its family is trained on ({', '.join(self.trained)})",
         }[self.kind]
 
 
 def find_leaks(
-    mixture: Mixture, suite: SuiteConfig, splits: Mapping[str, str], catalogue: Mapping[str, Dataset] | None = None
+    mixture: Mixture,
+    suite: SuiteConfig,
+    splits: Mapping[str, str],
+    catalogue: Mapping[str, Dataset] | None = None,
+    source: str = HUB,
 ) -> list[Leak]:
     """The evaluation datasets of a suite that a mixture gives away, each with the gravest kind of leak.
+
+    Two datasets are the same if the hub calls them so, or if a file of the one is a copy of a file of the other, where
+    both are folders.
 
     Args:
         mixture: what is trained on.
         suite: what is scored.
         splits: data.splits: training splits that are not the catalogue's.
         catalogue: the known datasets; default: t0train's own. Datasets that it does not know are compared by name.
+        source: data.source: where the training rows are, and those of a suite that names no folder.
     """
     known = load_catalogue() if catalogue is None else catalogue
+    trained = {dataset.key: parse_split(training_split(dataset, splits)) for dataset in mixture.datasets}
+    files = TrainingFiles(mixture.datasets, source)
     found = []
     for entry in suite.tasks:
-        judged = known.get(entry.dataset, Dataset(entry.dataset))
-        same = [dataset for dataset in mixture.datasets if identity(dataset) == identity(judged)]
-        family = [dataset for dataset in mixture.datasets if judged.family and dataset.family == judged.family]
-        scored = parse_split(entry.split)
-        if any(parse_split(training_split(dataset, splits)).overlaps(scored) for dataset in same):
-            found.append(Leak(judged.key, "rows", tuple(dataset.key for dataset in same)))
-        elif same:
-            found.append(Leak(judged.key, "dataset", tuple(dataset.key for dataset in same)))
-        elif family:
-            found.append(Leak(judged.key, "family", tuple(dataset.key for dataset in family)))
+        judged, scored = known.get(entry.dataset, Dataset(entry.dataset)), parse_split(entry.split)
+        copies = files.copies(judged, suite.data or source)
+        copied = {copy.dataset for copy in copies}
+        same = [dataset.key for dataset in mixture.datasets if dataset.key in copied or is_same(dataset, judged)]
+        family = [dataset.key for dataset in mixture.datasets if judged.family and dataset.family == judged.family]
+        rows = [key for key in same if trained[key].overlaps(scored)] + [
+            copy.dataset
+            for copy in copies
+            if (copy.split, copy.scored_split) == (trained[copy.dataset].name, scored.name)
+            and replace(trained[copy.dataset], name=scored.name).overlaps(scored)
+        ]
+        kinds: list[tuple[Kind, list[str]]] = [("rows", sorted(set(rows))), ("dataset", same), ("family", family)]
+        found += [Leak(judged.key, kind, tuple(keys)) for kind, keys in kinds if keys][:1]
     return found
-
-
-def identity(dataset: Dataset) -> tuple[str, str]:
-    """Two names of one repository are one dataset: a spelling must not hide a leak."""
-    return (dataset.hub_id, dataset.hub_config) if dataset.hub_id else dataset.origin
 
 
 def refuse_leaks(leaks: list[Leak], held_out: str) -> list[Leak]:
@@ -104,8 +116,7 @@ def check_leaks(mixture: Mixture, run: RunConfig) -> list[Leak]:
 
 
 def leaks_of_run(mixture: Mixture, suite: SuiteConfig, run: RunConfig) -> list[Leak]:
-    """`find_leaks` with the catalogue of the suite, or of the run."""
-    catalogue = suite.catalogue or run.data.catalogue
-    return find_leaks(
-        mixture, suite, run.data.splits, load_catalogue(Path(catalogue).expanduser() if catalogue else None)
-    )
+    """`find_leaks` with the catalogue of the suite, or of the run, and the run's rows."""
+    extra = suite.catalogue or run.data.catalogue
+    catalogue = load_catalogue(Path(extra).expanduser() if extra else None)
+    return find_leaks(mixture, suite, run.data.splits, catalogue, run.data.source)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 
 from t0train.config import SuiteConfig, load_config, load_suite
 from t0train.core.errors import UserError
-from t0train.mixture import find_leaks, load_mixture
+from t0train.mixture import find_leaks, load_mixture, same
 from t0train.mixture.leaks import Leak, check_leaks, refuse_leaks
-from t0train.tasks import load_catalogue
+from t0train.mixture.same import is_same
+from t0train.tasks import Dataset, load_catalogue
 
 from .conftest import Collection
 
@@ -44,11 +46,96 @@ def test_family(collection: Collection) -> None:
     assert not find_leaks(collection.mixture(exclude=["story"]), suite(exam="train"), {}, catalogue)
 
 
-def test_another_spelling_hides_nothing(collection: Collection) -> None:
+@pytest.mark.parametrize(
+    "trained",
+    [
+        "mine,,Rowan/hellaswag,",
+        "mine,,rowan/HellaSwag,",
+        "mine,,Rowan/hellaswag,default",
+        "mine,,hellaswag,",  # as on the hub before it had owners
+        "mine,,HellaSwag,",
+        "hellaswag,,,",  # a local copy: nothing is known but its name
+        "Hellaswag,,,",
+    ],
+)
+@pytest.mark.parametrize("judged", ["hellaswag", "HellaSwag", "Rowan/hellaswag", "rowan/Hellaswag"])
+def test_another_spelling_hides_nothing(trained: str, judged: str, collection: Collection) -> None:
     path = collection.folder / "catalogue.csv"
-    path.write_text("name,train_size,held_out,hub_id\npets,9,,org/animals\nanimals,9,BASE,org/animals\n")
-    (leak,) = find_leaks(collection.mixture(), suite(animals="train"), {}, load_catalogue(path))
+    path.write_text(f"train_size,name,subset,hub_id,hub_config\n9,{trained}\n")
+    name = trained.partition(",")[0]
+    (collection.folder / "templates" / "pets").rename(collection.folder / "templates" / name)
+    (leak,) = find_leaks(collection.mixture(), suite(**{judged: "train"}), {})
+    assert (leak.dataset, leak.kind, leak.trained) == (judged, "rows", (name,))
+    assert f"as {name}" in str(leak) or name == judged
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (Dataset("glue", "mrpc", hub_id="nyu-mll/glue", hub_config="mrpc"), Dataset("GLUE", "MRPC"), True),
+        (Dataset("glue", "mrpc", hub_id="nyu-mll/glue", hub_config="mrpc"), Dataset("glue/mrpc"), True),
+        (Dataset("glue", "mrpc"), Dataset("mine", hub_id="nyu_mll/glue", hub_config="mrpc"), True),
+        (Dataset("mine", hub_id="org/big-set"), Dataset("his", hub_id="Org/Big_Set", hub_config="default"), True),
+        (Dataset("mine", hub_id="org/set"), Dataset("his", hub_id="org/set", hub_config="the_only_one"), True),
+        (Dataset("glue", "mrpc", hub_id="nyu-mll/glue", hub_config="mrpc"), Dataset("glue", "qqp"), False),
+        (Dataset("a", hub_id="one/set"), Dataset("b", hub_id="two/set"), False),
+        (Dataset("a"), Dataset("b"), False),
+    ],
+)
+def test_names_of_one_dataset(one: Dataset, other: Dataset, expected: bool) -> None:
+    assert is_same(one, other) is is_same(other, one) is expected
+
+
+def test_no_two_datasets_of_the_catalogue_are_one() -> None:
+    datasets = list(load_catalogue().values())
+    same = {(a.key, b.key) for a, b in combinations(datasets, 2) if is_same(a, b)}
+    assert same == set(combinations(("anli/r1", "anli/r2", "anli/r3"), 2))  # one repository, told apart by splits
+
+
+def put(collection: Collection, path: str, rows: str) -> None:
+    """Write a file below the folder of rows."""
+    file = collection.folder / "rows" / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(rows)
+
+
+@pytest.mark.parametrize(
+    ("scored", "trained", "kind"),
+    [
+        ("test", "train", "rows"),  # the very file, under another name
+        ("test[:1]", "train[1:]", "dataset"),
+        ("validation", "train", "dataset"),  # another split of the same folder
+    ],
+)
+def test_a_renamed_copy_is_found(scored: str, trained: str, kind: str, collection: Collection) -> None:
+    put(collection, "pets/default/train.jsonl", '{"text": "the cat"}\n{"text": "the dog"}\n')
+    put(collection, "copied/default/test.jsonl", '{"text": "the cat"}\n{"text": "the dog"}\n')
+    put(collection, "copied/default/validation.jsonl", '{"text": "the emu"}\n{"text": "the fox"}\n')  # of equal size
+    mixture, source = collection.mixture(include=["pets"]), str(collection.folder / "rows")
+    (leak,) = find_leaks(mixture, suite(copied=scored), {"pets": trained}, None, source)
+    assert (leak.dataset, leak.kind, leak.trained) == ("copied", kind, ("pets",))
+    assert find_leaks(mixture, suite(copied=scored), {"pets": trained}) == []  # the hub: names only
+    elsewhere = suite(copied=scored).model_copy(update={"data": str(collection.folder)})
+    assert find_leaks(mixture, elsewhere, {"pets": trained}, None, source) == []
+
+
+def test_a_validation_file_that_is_the_training_file_is_found(collection: Collection) -> None:
+    for split in ("train", "validation"):
+        put(collection, f"pets/default/{split}.jsonl", '{"text": "the cat"}\n')
+    mixture = collection.mixture(include=["pets"])
+    (leak,) = find_leaks(mixture, suite(pets="validation"), {}, None, str(collection.folder / "rows"))
     assert leak.kind == "rows"
+
+
+def test_only_files_of_equal_sizes_are_read(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(same, "content_identity", lambda paths: read.extend(paths) or str(paths))
+    put(collection, "pets/default/train.jsonl", '{"text": "the cat"}\n')
+    put(collection, "copied/default/test.jsonl", '{"text": "another cat"}\n')
+    put(collection, "empty/default/test.jsonl", "")
+    mixture, source = collection.mixture(include=["pets"]), str(collection.folder / "rows")
+    assert find_leaks(mixture, suite(copied="test", pets="test", empty="test"), {"pets": "dev"}, None, source) != []
+    assert read == []
 
 
 def test_t0_keeps_its_held_out_sets_and_t0pp_gives_some_up(promptsource_folder: Path) -> None:
