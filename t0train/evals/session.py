@@ -118,8 +118,9 @@ def _not_held_out(request: Request, suite: SuiteConfig) -> dict[str, str] | None
         return None
     if request.untrained:
         return {}
+    scored = suite.model_copy(update={"data": request.data or suite.data})
     try:
-        leaks = leaks_of_run(build_mixture(run.mixture, run.data, run.seed), suite, run)
+        leaks = leaks_of_run(build_mixture(run.mixture, run.data, run.seed), scored, run)
     except UserError:  # its mixture's rows, templates or catalogue are gone
         return None
     return {leak.dataset: str(leak) for leak in leaks}
