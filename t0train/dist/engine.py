@@ -21,7 +21,7 @@ from torch.nn.utils import get_total_norm
 from t0train.config import RunConfig
 from t0train.config.schema import TrainConfig
 from t0train.dist.world import World
-from t0train.model import T5, Batch, Fill, loss
+from t0train.model import T5, Batch, loss
 from t0train.optim import build_optimizer, optimizer_state
 
 
@@ -55,10 +55,10 @@ class Engine:
     """The strategy `single`, and the base of those that share the work among processes.
 
     Args:
-        model: without memory (on the meta device), so that no process holds more than its part; or whole.
+        model: without memory (on the meta device): each process makes its own part, whose numbers mean nothing until
+            `load_state`. Or whole.
         config: the run.
         world: the processes.
-        fill: writes the weights into a model without memory; None if `load_state` will.
 
     Attributes:
         model: the model; under some strategies its parameters are DTensors.
@@ -68,8 +68,8 @@ class Engine:
 
     copies = 1
 
-    def __init__(self, model: T5, config: RunConfig, world: World, fill: Fill | None = None) -> None:
-        self.model, self.world, self.config, self.fill = model, world, config.train, fill
+    def __init__(self, model: T5, config: RunConfig, world: World) -> None:
+        self.model, self.world, self.config = model, world, config.train
         self.module = self.share(Training(model, config.train.loss.z_loss, config.train.loss.chunk))
         self.optimizer = build_optimizer(model.named_parameters(), config.optimizer)
 
@@ -79,11 +79,9 @@ class Engine:
         return training
 
     def materialise(self) -> None:
-        """Give a model without memory what this process holds of it, and the weights if there is a `fill`."""
+        """Give a model without memory what this process holds of it."""
         if self.model.shared.weight.is_meta:
             self.model.to_empty(device=self.world.device)
-            if self.fill:
-                self.fill(dict(self.model.named_parameters()))
 
     def backward(self, batch: Batch, denominator: float, is_last: bool) -> Tensor:
         """Add the gradients of a micro-batch; those of the step are complete after its last one.
@@ -131,13 +129,13 @@ class Engine:
     def state(self) -> dict[str, Any]:
         """Parameters under `model` and optimizer state under `optimizer`, of full shape, by parameter name.
 
-        A checkpoint is read into what this gives, and then given to `load_state`.
+        A checkpoint, or a model's first weights, are written into what this gives, which is then given to `load_state`.
         """
         parameters = {name: parameter.detach() for name, parameter in self.model.named_parameters()}
         return {"model": parameters, "optimizer": optimizer_state(self.optimizer)}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take what was read into `state()`: here it stands in the parameters and the optimizer already."""
+        """Take what was written into `state()`: here it stands in the parameters and the optimizer already."""
 
 
 class DdpEngine(Engine):
@@ -149,7 +147,7 @@ class DdpEngine(Engine):
         """See `Engine`."""
         self.copies = self.world.size
         self.materialise()
-        # every process has filled its own copy with the same weights
+        # without init_sync: every process loads the same weights itself
         module = DistributedDataParallel(training, gradient_as_bucket_view=True, init_sync=False)
         module.register_comm_hook(
             None, lambda state, bucket: _summed(bucket)

@@ -22,7 +22,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from t0train.config import RunConfig
 from t0train.dist.engine import Engine, Training
 from t0train.dist.world import World
-from t0train.model import T5, Fill
+from t0train.model import T5
 
 
 class FsdpEngine(Engine):
@@ -35,15 +35,12 @@ class FsdpEngine(Engine):
         model: as in `Engine`.
         config: the run.
         world: the processes.
-        fill: as in `Engine`.
         copies: 1, or how many copies of the model HSDP keeps.
     """
 
-    def __init__(
-        self, model: T5, config: RunConfig, world: World, fill: Fill | None = None, copies: int = 1
-    ) -> None:
+    def __init__(self, model: T5, config: RunConfig, world: World, copies: int = 1) -> None:
         self.copies = copies
-        super().__init__(model, config, world, fill)
+        super().__init__(model, config, world)
 
     def share(self, training: Training) -> nn.Module:
         """See `Engine`."""

@@ -7,19 +7,19 @@ from t0train.config.resolve import resolve_copies, resolve_strategy
 from t0train.dist.engine import DdpEngine, Engine
 from t0train.dist.sharded import FsdpEngine
 from t0train.dist.world import World
-from t0train.model import T5, Fill
+from t0train.model import T5
 
 
-def build_engine(model: T5, config: RunConfig, world: World, fill: Fill | None = None) -> Engine:
+def build_engine(model: T5, config: RunConfig, world: World) -> Engine:
     """The engine of the run's strategy around a model; arguments as for `Engine`."""
     strategy = resolve_strategy(config.train, world.size)
     if strategy == "single":
-        return Engine(model, config, world, fill)
+        return Engine(model, config, world)
     if strategy == "ddp":
-        return DdpEngine(model, config, world, fill)
+        return DdpEngine(model, config, world)
     if strategy == "deepspeed":
         from t0train.dist.zero import ZeroEngine
 
-        return ZeroEngine(model, config, world, fill)
+        return ZeroEngine(model, config, world)
     copies = resolve_copies(config.train, world.size, world.place.local_size) if strategy == "hsdp" else 1
-    return FsdpEngine(model, config, world, fill, copies)
+    return FsdpEngine(model, config, world, copies)

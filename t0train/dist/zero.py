@@ -6,10 +6,6 @@ With `precision: bf16` the weights that compute are bfloat16, over fp32 masters 
 
 from __future__ import annotations
 
-import logging
-import os
-import warnings
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -19,9 +15,9 @@ from torch.nn.utils import get_total_norm
 from t0train.config import RunConfig
 from t0train.dist.engine import Engine, Training
 from t0train.dist.world import World
-from t0train.dist.zero_config import deepspeed_config
-from t0train.model import T5, Batch, Fill
-from t0train.optim import bind_zero, build_optimizer, import_deepspeed, load_optimizer_state, optimizer_state
+from t0train.dist.zero_config import deepspeed_config, deepspeed_for
+from t0train.model import T5, Batch
+from t0train.optim import bind_zero, build_optimizer, load_optimizer_state, optimizer_state
 
 
 class ZeroEngine(Engine):
@@ -32,10 +28,10 @@ class ZeroEngine(Engine):
 
     module: Any  # a deepspeed.DeepSpeedEngine
 
-    def __init__(self, model: T5, config: RunConfig, world: World, fill: Fill | None = None) -> None:
+    def __init__(self, model: T5, config: RunConfig, world: World) -> None:
         self.model, self.world, self.config = model, world, config.train
-        deepspeed = _import_deepspeed(world)
-        settings = deepspeed_config(config)
+        deepspeed = deepspeed_for(world.device)
+        settings = deepspeed_config(config, world.device)
         _give_marked_memory(model, world.device, is_bf16=settings["bf16"]["enabled"])
         self.optimizer = build_optimizer(model.named_parameters(), config.optimizer)
         self.module = deepspeed.initialize(
@@ -45,10 +41,6 @@ class ZeroEngine(Engine):
             dist_init_required=False,
         )[0]
         self.layout = bind_zero(self.optimizer, self.module)
-        if fill:
-            masters = self.layout.masters()
-            fill(masters)
-            self.layout.load_masters(masters)
 
     def backward(self, batch: Batch, denominator: float, is_last: bool) -> Tensor:
         """See `Engine`."""
@@ -94,18 +86,6 @@ class ZeroEngine(Engine):
         """See `Engine`."""
         self.layout.load_masters(state["model"])
         load_optimizer_state(self.optimizer, state["optimizer"], self.layout)
-
-
-def _import_deepspeed(world: World) -> ModuleType:
-    """DeepSpeed, told where this process computes."""
-    os.environ["LOCAL_RANK"] = str(world.device.index or 0)  # its only way to know the GPU; srun does not set it
-    if world.device.type == "cpu":
-        os.environ["DS_ACCELERATOR"] = "cpu"  # it would take a GPU that is there
-    deepspeed = import_deepspeed()
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)  # it warns of optimizers that it does not know
-    # it calls what torch has renamed, thousands of times
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed\.c10d_logger")
-    return deepspeed
 
 
 @torch.no_grad()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,6 +26,8 @@ class Batch:
         target_sources: [rows, targets]; the input segment that a target reads.
         row_ids: [rows]; identity of a row in the whole run, the key of its dropout masks.
         seed: key of the dropout masks of this step.
+        real: [targets] where the targets stand in the flattened labels. It is found on the CPU: a GPU would have to
+            tell how many there are, and the next micro-batch would wait for the answer.
     """
 
     input_ids: Tensor
@@ -35,15 +38,19 @@ class Batch:
     target_sources: Tensor
     row_ids: Tensor
     seed: int = 0
+    real: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "real", self.labels.flatten().nonzero()[:, 0])
 
     @classmethod
     def from_rows(cls, rows: RowBatch, device: torch.device | str = "cpu", seed: int = 0) -> Batch:
         """Copy the loader's NumPy arrays to `device` as int64."""
 
         def tensor(name: str) -> Tensor:
-            return torch.as_tensor(getattr(rows, name)).to(device=device, dtype=torch.long)
+            return torch.as_tensor(getattr(rows, name)).long()
 
-        return cls(
+        batch = cls(
             tensor("input_ids"),
             tensor("input_segments"),
             tensor("decoder_input_ids"),
@@ -53,8 +60,14 @@ class Batch:
             tensor("row_ids"),
             seed=seed,
         )
+        return batch.to(device)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
-        values = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return Batch(**{name: value.to(device) for name, value in values.items()}, seed=self.seed)
+        """The same batch on another device; a GPU copies while the CPU goes on."""
+        is_gpu = torch.device(device).type == "cuda"
+        moved = copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                source = value.pin_memory() if is_gpu and not value.is_cuda else value
+                object.__setattr__(moved, name, source.to(device, non_blocking=is_gpu))
+        return moved

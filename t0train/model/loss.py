@@ -63,7 +63,7 @@ def loss(model: T5, batch: Batch, denominator: float, z_loss: float = 1e-4, chun
         z_loss: weight of logZ ** 2.
         chunk: positions whose logits exist at once.
     """
-    states, labels, _ = _real_targets(model, batch)
+    states, labels = _real_targets(model, batch)
     arguments = (states, model.head_weight, labels, z_loss, denominator, chunk, torch.is_grad_enabled())
     sums = _HeadLoss.apply(*arguments)  # type: ignore[no-untyped-call]
     total, cross_entropy, z_sum = cast(tuple[Tensor, Tensor, Tensor], sums)
@@ -73,22 +73,22 @@ def loss(model: T5, batch: Batch, denominator: float, z_loss: float = 1e-4, chun
 @torch.no_grad()
 def token_scores(model: T5, batch: Batch, chunk: int = 1024) -> Tensor:
     """Log-probability of each label: [rows, targets], float32, 0 on padding."""
-    states, labels, real = _real_targets(model, batch)
-    scores = torch.zeros(batch.labels.shape, device=states.device)
+    states, labels = _real_targets(model, batch)
+    scores = torch.zeros(batch.labels.numel(), device=states.device)
     if len(labels):
         parts = []
         for start in range(0, len(labels), chunk):
             part = slice(start, start + chunk)
             logits = functional.linear(states[part], model.head_weight.to(states.dtype)).float()
             parts.append(_picked(logits, labels[part]) - logits.logsumexp(-1))
-        scores[real] = torch.cat(parts)
-    return scores
+        scores.index_copy_(0, batch.real, torch.cat(parts))
+    return scores.view_as(batch.labels)
 
 
-def _real_targets(model: T5, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Scaled hidden states [targets, d_model], labels [targets], and where they stand [rows, targets]."""
-    real = batch.labels > 0
-    return model.decode_states(batch)[real] * model.head_scale, batch.labels[real], real
+def _real_targets(model: T5, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Scaled hidden states [targets, d_model] and labels [targets]."""
+    states = model.decode_states(batch).flatten(0, 1).index_select(0, batch.real)
+    return states * model.head_scale, batch.labels.flatten().index_select(0, batch.real)
 
 
 def _picked(logits: Tensor, labels: Tensor) -> Tensor:
@@ -114,7 +114,8 @@ class _HeadLoss(torch.autograd.Function):
         z_sum = torch.zeros_like(cross_entropy)
         need_states, need_weight = (differentiate and need for need in ctx.needs_input_grad[:2])
         grad_states = torch.empty_like(states) if need_states else None
-        grad_weight = torch.zeros_like(weight) if need_weight else None
+        exact = torch.promote_types(weight.dtype, torch.float32)  # DeepSpeed's weights are bf16, their sum shall not be
+        grad_weight = torch.zeros_like(weight, dtype=exact) if need_weight else None
         compute_weight = weight.to(states.dtype)
         for start in range(0, len(labels), chunk):
             part = slice(start, start + chunk)
@@ -133,6 +134,7 @@ class _HeadLoss(torch.autograd.Function):
             if grad_weight is not None:
                 grad_weight += grad_logits.T @ states[part]
         ctx.save_for_backward(grad_states, grad_weight)
+        ctx.weight_dtype = weight.dtype
         ctx.mark_non_differentiable(cross_entropy, z_sum)
         return (cross_entropy + z_sum) / denominator, cross_entropy, z_sum
 
@@ -142,6 +144,6 @@ class _HeadLoss(torch.autograd.Function):
         grad_states, grad_weight = ctx.saved_tensors
         return (
             None if grad_states is None else grad_states * factor.to(grad_states.dtype),
-            None if grad_weight is None else grad_weight * factor,
+            None if grad_weight is None else (grad_weight * factor).to(ctx.weight_dtype),
             *[None] * 5,
         )

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from t0train.config import RunConfig
-from t0train.config.resolve import resolve_strategy
 from t0train.core.errors import UserError
 from t0train.data import RowBatch, build_rows
 from t0train.dist import Engine, World
@@ -51,26 +50,21 @@ def largest_rows(config: RunConfig, rows: int) -> RowBatch:
 
 
 def probe_memory(engine: Engine, config: RunConfig) -> None:
-    """Differentiate two micro-batches of the largest possible rows, the second over the first one's gradients.
+    """Take an optimizer step on two micro-batches of the largest possible rows, the second over the first's gradients.
 
-    The gradients are thrown away and dropout keeps no state, so training goes on as if nothing had been.
+    Do so before the engine's state is loaded: the numbers mean nothing and leave their traces in it.
 
     Raises:
-        UserError: the memory is too small; or the strategy is deepspeed, whose gradients cannot be thrown away.
+        UserError: the memory is too small.
     """
     world = engine.world
-    if resolve_strategy(config.train, world.size) == "deepspeed":
-        raise UserError(
-            "train.probe_memory cannot be used with train.strategy: deepspeed, which has no way back from a gradient; "
-            "leave it off."
-        )
     share = config.train.batch.rows or config.train.batch.examples or 1
     rows = largest_rows(config, min(config.train.batch.micro_rows, -(-share // world.size)))
     batch = Batch.from_rows(rows, world.device)
     with explain_out_of_memory(config, world, "trying the largest possible rows (train.probe_memory)"):
         for is_last in (False, True):
             engine.backward(batch, denominator=float(rows.target_slots), is_last=is_last)
-        engine.optimizer.zero_grad(set_to_none=True)
+        engine.step(rate=0.0)
 
 
 def memory_facts(config: RunConfig, world: World) -> dict[str, Any]:

@@ -6,9 +6,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from t0train.config import RunConfig, config_hash, deviations, dump_config
 from t0train.config.architecture import T5Config, read_architecture
@@ -20,7 +23,6 @@ from t0train.data import RowBatch, RowPlan, RowState, RowStream, Vocabulary
 from t0train.dist import Engine, World, build_engine, precision
 from t0train.model import (
     T5,
-    Fill,
     canary,
     compile_blocks,
     find_weights,
@@ -36,6 +38,7 @@ from t0train.train.resume import CHECKPOINTS, ResumePoint, accept, find_resume_p
 from t0train.train.step import Gradients, clip_factor, compute_gradients, refuse_non_finite
 
 Say = Callable[[str], None]
+State = dict[str, Any]
 _CANARY_ROWS = 8  # the canary takes the row with most examples
 
 
@@ -176,14 +179,13 @@ def start_run(
     """
     folder = run_folder(config)
     point = world.from_first(lambda: _find_point(config, stream, folder, resume, force_new_mixture, say))
-    architecture, fill = (read_architecture(point.path), None) if point else _open_start(config, world, say)
-    engine = build_engine(build_model(config, stream, architecture, world), config, world, fill)
-    if point:
-        state = engine.state()
-        read_state(point.path, state)
-        engine.load_state(state)
+    architecture, load = _continuing(point) if point else _beginning(config, world, say)
+    engine = build_engine(build_model(config, stream, architecture, world), config, world)
     if config.train.probe_memory:
         probe_memory(engine, config)
+    state = engine.state()
+    load(state)
+    engine.load_state(state)
     log = EventLog(folder / "events.jsonl", is_open=world.is_first)
     if world.is_first:
         _write_beginnings(config, stream, folder, point, log, say)
@@ -258,13 +260,25 @@ def build_model(config: RunConfig, stream: RowStream, architecture: T5Config, wo
     return model
 
 
-def _open_start(config: RunConfig, world: World, say: Say) -> tuple[T5Config, Fill]:
+def _continuing(point: ResumePoint) -> tuple[T5Config, Callable[[State], None]]:
+    """The architecture of a checkpoint's model, and what fills an engine's state with the checkpoint."""
+    return read_architecture(point.path), partial(read_state, point.path)
+
+
+def _beginning(config: RunConfig, world: World, say: Say) -> tuple[T5Config, Callable[[State], None]]:
+    """The architecture of the model that a run starts from, and what fills an engine's state with its weights."""
     if config.model.start != "random":
         world.from_first(lambda: find_weights(config.model.start))  # from the hub once; the others find it in the cache
     start = open_start(config)
     if start.report:
         say(f"weights: {start.report}")
-    return start.config, start.fill
+
+    def load(state: State) -> None:
+        start.fill(state["model"])
+        for slots in state["optimizer"].values():
+            torch._foreach_zero_(list(slots.values()))  # probe_memory may have taken a step
+
+    return start.config, load
 
 
 def _check_vocabulary(vocabulary: Vocabulary, architecture: T5Config) -> None:

@@ -72,7 +72,7 @@ def compute_gradients(
     for index, part in enumerate(parts):
         batch = Batch.from_rows(part, world.device, dropout_seed)
         sums.append(engine.backward(batch, denominator, is_last=index == len(parts) - 1))
-    # the one transfer from the device in a step
+    # nothing before this waits for the device
     measured = torch.cat([torch.stack(sums).flatten(), engine.squared_norm().reshape(1)]).tolist()
     losses = measured[:-1:3]
     totals = world.sum([sum(losses), sum(measured[1:-1:3]), sum(measured[2:-1:3]), measured[-1]])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -95,8 +95,8 @@ def gradients(model: T5, batches: list[Batch]) -> list[Tensor]:
 
 
 def cut(batch: Batch, start: int, stop: int) -> Batch:
-    values = {name: value[start:stop] for name, value in vars(batch).items() if isinstance(value, Tensor)}
-    return Batch(**values, seed=batch.seed)
+    names = [field.name for field in fields(batch) if field.init and field.name != "seed"]
+    return Batch(*(getattr(batch, name)[start:stop] for name in names), seed=batch.seed)
 
 
 @pytest.mark.parametrize("style", ["mesh", "elementwise"])

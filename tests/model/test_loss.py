@@ -87,6 +87,18 @@ def test_scaling_the_total_scales_the_gradients() -> None:
     assert all(close(thrice[name], 3 * once[name]) for name in once)
 
 
+def test_the_gradient_of_a_bf16_head_is_summed_in_fp32() -> None:
+    """As DeepSpeed holds the head. Summed in bf16, 40 chunks would lose two bits and more."""
+    model, batch = make_model(V11).to(torch.bfloat16), Batch.from_rows(eight_rows())
+    assert len(batch.real) >= 40
+    summed = []
+    for chunk in (1, 1024):
+        model.zero_grad()
+        loss(model, batch, denominator=1.0, chunk=chunk).total.backward()
+        summed.append(model.lm_head.weight.grad.float())
+    assert (summed[0] - summed[1]).norm() < 2**-8 * summed[1].norm()
+
+
 def test_a_batch_without_targets_has_no_loss() -> None:
     model, rows = make_model(V11), eight_rows()
     rows.labels[:] = 0

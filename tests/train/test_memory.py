@@ -12,10 +12,10 @@ from t0train.config import RunConfig
 from t0train.core.errors import UserError
 from t0train.data import RowBatch
 from t0train.dist import Engine, World
-from t0train.model import Batch
+from t0train.model import Batch, start_model
 from t0train.train import memory as memory_module
 from t0train.train import train
-from t0train.train.memory import GpuMemory, explain_out_of_memory, largest_rows, probe_memory
+from t0train.train.memory import GpuMemory, explain_out_of_memory, largest_rows, memory_facts, probe_memory
 from tests.train.helpers import assert_same_state, steps_of
 
 GIB = 2**30
@@ -46,8 +46,6 @@ def test_a_probed_run_is_the_run_that_was_not_probed(configure: Callable[..., Ru
 def test_the_probe_runs_full_micro_batches_twice_and_leaves_no_gradient(
     configure: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from t0train.model import start_model
-
     config = configure("train.batch.rows=6", "train.batch.micro_rows=4")
     engine = Engine(start_model(config), config, World())
     seen: list[tuple[tuple[int, ...], bool]] = []
@@ -61,8 +59,19 @@ def test_the_probe_runs_full_micro_batches_twice_and_leaves_no_gradient(
     probe_memory(engine, config)
     assert seen == [((4, config.data.max_inputs), False), ((4, config.data.max_inputs), True)]
     assert all(parameter.grad is None for parameter in engine.model.parameters())
-    with pytest.raises(UserError, match=r"probe_memory.*deepspeed"):
-        probe_memory(engine, configure("train.strategy=deepspeed"))
+
+
+def test_the_log_has_the_measured_peak_beside_the_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_module, "gpu_memory", lambda device: GpuMemory("Test GPU", 80 * GIB, 30 * GIB))
+    facts = memory_facts(RunConfig.model_validate(XL), World())
+    assert facts["device"] == "Test GPU"
+    assert facts["measured_bytes"] == 30 * GIB
+    kinds = dict(facts["estimated_bytes"])
+    assert kinds.pop("total") == sum(kinds.values())
+    assert kinds["parameters"] == 4 * 2_849_757_184  # of the published 3B model
+    assert (
+        memory_facts(RunConfig.model_validate({"model": {"start": "nobody/knows"}}), World())["estimated_bytes"] is None
+    )
 
 
 def run_out(config: RunConfig, monkeypatch: pytest.MonkeyPatch, size: float) -> str:
