@@ -7,9 +7,9 @@
 # $PYTHON names the interpreter to build on (python3 by default).
 
 t0train_setup() {
-    local extras="$1" python="${PYTHON:-python3}" pins=(-c constraints.txt) stamp="" wanted
-    if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
-        echo "error: t0train needs Python 3.10 or newer, but $python is $("$python" -V 2>&1); set PYTHON to a newer one." >&2
+    local extras="$1" python="${PYTHON:-python3}" stamp="" wanted
+    if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+        echo "error: t0train needs Python 3.11 or newer, but $python is $("$python" -V 2>&1); set PYTHON to a newer one." >&2
         return 2
     fi
     wanted="$({ pwd; cat constraints.txt pyproject.toml; } | cksum)"
@@ -21,14 +21,10 @@ t0train_setup() {
     done
     [[ -x .venv/bin/python ]] || "$python" -m venv .venv
     source .venv/bin/activate
-    if ! python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
-        echo "note: the pinned versions need Python 3.11; on $(python -V) the newest that pip finds are installed." >&2
-        pins=()
-    fi
     echo "Installing t0train into .venv (a few minutes the first time) ..." >&2
     rm -f .venv/installed-*
     pip install -qq --disable-pip-version-check torch==2.13.0
-    pip install -qq --disable-pip-version-check ${pins[@]+"${pins[@]}"} -e ".${extras:+[$extras]}"
+    pip install -qq --disable-pip-version-check -c constraints.txt -e ".${extras:+[$extras]}"
     echo "$wanted" >".venv/installed-$extras"
 }
 

@@ -14,7 +14,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import GradBucket  # type: ignore[attr-defined]
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
 
@@ -23,6 +22,7 @@ from t0train.config.schema import TrainConfig
 from t0train.dist.world import World
 from t0train.model import T5, Batch, loss
 from t0train.optim import build_optimizer, optimizer_state
+from t0train.optim.part import local
 
 
 def precision(config: TrainConfig, device: torch.device) -> torch.autocast:
@@ -165,8 +165,3 @@ def _summed(bucket: GradBucket) -> torch.futures.Future[Tensor]:
     """DDP's own reduction divides by the number of processes."""
     future = dist.all_reduce(bucket.buffer(), async_op=True).get_future()
     return cast("torch.futures.Future[Tensor]", future.then(lambda done: done.value()[0]))
-
-
-def local(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
