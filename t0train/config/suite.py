@@ -17,6 +17,8 @@ Metric = Literal["f1", "exact_match", "token_f1", "contains", "rouge1", "rouge2"
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # becomes the name of a folder or file
 UNTRAINED = "-untrained"
 """Ending of the folder with a suite's results of a run's model before training, `RUN/eval/SUITE-untrained`."""
+OVERLAPS = "leaks.json"
+"""File of what a suite's texts share with a run's training rows, in `RUN/eval/SUITE`."""
 
 
 class SuiteTask(Section):
@@ -98,6 +100,13 @@ class SuiteConfig(Section):
             raise ValueError(f"name: {self.name!r} ends in {UNTRAINED!r}, as results of models before training do")
         if not self.tasks and not self.probes:
             raise ValueError("a suite needs tasks or probes")
+        entries = [(task.dataset, task.split, task.kind) for task in self.tasks]
+        for dataset, split, kind in sorted({entry for entry in entries if entries.count(entry) > 1}):
+            where = "" if kind == "bigbench" else f", split: {split}"
+            raise ValueError(
+                f"tasks: dataset: {dataset}{where}, kind: {kind} stands {entries.count((dataset, split, kind))} times; "
+                "name all its prompts in one entry"
+            )
         keys = [task.dataset for task in self.tasks if task.kind != "bigbench"]
         for difference in self.differences:
             for key in (difference.of, difference.minus):

@@ -1,14 +1,15 @@
 """A model's answers to tasks, each kept in a file as soon as it is complete: nothing is scored twice.
 
 A killed evaluation continues from the files, and several processes share the work by writing them. The name of a file
-is made of what decides its content: the model's weights, and all that the model is asked.
+is made of what decides its content: the model's weights, all that the model is asked, and how it is asked.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,12 @@ from t0train.core.hashing import content_hash
 from t0train.data import Vocabulary
 from t0train.evals.generation import Generator
 from t0train.evals.prompts import RankedPrompt
-from t0train.evals.ranking import MAX_INPUTS, MAX_TARGETS, Scores, rank_tokens
+from t0train.evals.ranking import MAX_INPUTS, MAX_TARGETS, Item, Scores, rank_tokens
 from t0train.model import T5
+
+SCORER_VERSION = 1
+"""Raise it with every change after which the same weights give other scores or texts: of ranking (what is summed, where
+inputs and choices are cut), of the model's arithmetic, of decoding. Answers of before are then asked for again."""
 
 Advance = Callable[[float], object]
 
@@ -52,8 +57,8 @@ class Answerer:
     def scores(self, prompt: RankedPrompt, advance: Advance) -> list[Scores]:
         """The log-probability of every choice, for each item of a prompt."""
         items = [prompt.item(i) for i in range(len(prompt.rows))]
-        path = self._path(prompt.task, ranked_content(prompt)) if self.folder else None
-        if path and (kept := _read(path, len(items))) is not None:
+        path = self._path(prompt.task, self._back_end, items_content(items)) if self.folder else None
+        if path and (kept := _read(path, [partial(_is_score_of_each, len(choices)) for _, choices in items])):
             advance(len(items))
             return [np.array(values, dtype=np.float64) for values in kept]
         scores = rank_tokens(
@@ -65,22 +70,24 @@ class Answerer:
 
     def texts(self, task: str, inputs: Sequence[str], max_new_tokens: int, advance: Advance) -> list[str]:
         """What the model writes to each input."""
-        path = self._path(task, self.text_content(inputs, max_new_tokens)) if self.folder else None
-        if path and (kept := _read(path, len(inputs))) is not None:
+        asked = content_hash([list(inputs), self.vocabulary.fingerprint])
+        path = self._path(task, "greedy", MAX_INPUTS, max_new_tokens, asked) if self.folder else None
+        if path and (kept := _read(path, [_is_text] * len(inputs))):
             advance(len(inputs))
             return kept
-        outputs = self.generator.generate(inputs, max_new_tokens, advance=advance)
+        outputs = self.generator.generate(inputs, max_new_tokens, max_inputs=MAX_INPUTS, advance=advance)
         if path:
             _write(path, task, outputs)
         return outputs
 
-    def text_content(self, inputs: Sequence[str], max_new_tokens: int) -> str:
-        """Identity of what is asked: the texts, the vocabulary that cuts them, the longest answer."""
-        return content_hash([list(inputs), self.vocabulary.fingerprint, max_new_tokens])
+    @property
+    def _back_end(self) -> str:
+        return self.model.back_end(next(self.model.parameters()).device, has_gradient=False)
 
-    def _path(self, task: str, content: str) -> Path:
+    def _path(self, task: str, *asked: Any) -> Path:
+        """The file of the answers to a task; `asked` is how and what the model is asked."""
         assert self.folder is not None
-        return self.folder / self.fingerprint / f"{task[:100]}-{content[:16]}.json"
+        return self.folder / self.fingerprint / f"{task[:100]}-{content_hash([SCORER_VERSION, *asked])}.json"
 
 
 def fingerprint(model: T5) -> str:
@@ -92,11 +99,10 @@ def fingerprint(model: T5) -> str:
     return digest.hexdigest()
 
 
-def ranked_content(prompt: RankedPrompt) -> str:
+def items_content(items: Sequence[Item]) -> str:
     """Identity of what is asked: the token ids of all inputs and choices, and the limits at which they are cut."""
     digest = blake2b(f"{MAX_INPUTS} {MAX_TARGETS}".encode(), digest_size=16)
-    for i in range(len(prompt.rows)):
-        inputs, choices = prompt.item(i)
+    for inputs, choices in items:
         for tokens in (inputs, *choices):
             digest.update(len(tokens).to_bytes(4, "little"))
             digest.update(tokens.astype("<u2").tobytes())
@@ -104,13 +110,24 @@ def ranked_content(prompt: RankedPrompt) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path, number: int) -> list[Any] | None:
-    """The answers in a file; None if there is no such file, or something else is in it."""
+def _read(path: Path, fits: Sequence[Callable[[Any], bool]]) -> list[Any] | None:
+    """The answers in a file, one for each of the checks that it must pass; None if they are not all there."""
     try:
         answers = json.loads(path.read_text(encoding="utf-8"))["answers"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return answers if isinstance(answers, list) and len(answers) == number else None
+    if not isinstance(answers, list) or len(answers) != len(fits):
+        return None
+    return answers if all(check(answer) for check, answer in zip(fits, answers, strict=True)) else None
+
+
+def _is_text(answer: Any) -> bool:
+    return isinstance(answer, str)
+
+
+def _is_score_of_each(choices: int, answer: Any) -> bool:
+    is_list = isinstance(answer, list) and len(answer) == choices
+    return is_list and all(isinstance(score, float) and math.isfinite(score) for score in answer)
 
 
 def _write(path: Path, task: str, answers: Sequence[Any]) -> None:

@@ -26,7 +26,10 @@ RULE = "the highest mean over datasets of the median over prompts; of equal ones
 
 @dataclass(frozen=True)
 class Candidate:
-    """A checkpoint: its score, and the median over prompts of each dataset."""
+    """A checkpoint: its score, and the median over prompts of each dataset.
+
+    A dataset that stands in the suite more than once has a median for each of its splits and kinds.
+    """
 
     step: int
     score: float
@@ -82,7 +85,7 @@ def select_checkpoint(request: Request, suite: SuiteConfig) -> Selection:
             best = results
     check_folder(out, suite.name, best.model)
     best.write(out)
-    left_out |= {missing.dataset: missing.reason for missing in best.missing}
+    left_out |= {f"{missing.dataset} {missing.split}": missing.reason for missing in best.missing}
     selection = Selection(suite.name, max(candidates, key=_merit).step, tuple(candidates), left_out)
     write_json(out / "selection.json", selection.as_dict())
     select_step(folder, selection.step, suite.name)
@@ -95,9 +98,10 @@ def training_part(suite: SuiteConfig, run: RunConfig) -> tuple[SuiteConfig, dict
     Raises:
         UserError: there is none of the first kind, or its scored rows are trained on.
     """
-    leaks = {leak.dataset: leak for leak in leaks_of_run(build_mixture(run.mixture, run.data, run.seed), suite, run)}
-    kinds = {task.dataset: leaks[task.dataset].kind if task.dataset in leaks else None for task in suite.tasks}
-    if wrong := [key for key, kind in kinds.items() if kind == "rows"]:
+    leaks = leaks_of_run(build_mixture(run.mixture, run.data, run.seed), suite, run)
+    kinds: dict[str, str | None] = dict.fromkeys(task.dataset for task in suite.tasks)
+    kinds |= {leak.dataset: leak.kind for leak in leaks}
+    if wrong := sorted({leak.dataset for leak in leaks if leak.kind == "rows"}):  # of any of a dataset's entries
         raise UserError(
             f"suite {suite.name} scores rows that the run is trained on ({', '.join(wrong)}): they say nothing about "
             "the choice of a checkpoint; name other rows in the suite."
@@ -120,6 +124,12 @@ def _merit(one: Candidate) -> tuple[float, int]:
 
 def candidate(results: Results) -> Candidate:
     """The score of a checkpoint by `RULE`."""
-    medians = {task.dataset: task.spread.median for task in results.tasks}
-    medians |= {task.dataset: task.spread.median for task in results.generated}
+    entries = [("ranked", task) for task in results.tasks] + [("generated", task) for task in results.generated]
+    datasets = [task.dataset for _, task in entries]
+    medians = {
+        task.dataset
+        if datasets.count(task.dataset) == 1
+        else f"{task.dataset} {task.split}, {kind}": task.spread.median
+        for kind, task in entries
+    }
     return Candidate(results.model["step"], float(np.mean(list(medians.values()))), medians)

@@ -123,4 +123,5 @@ def _not_held_out(request: Request, suite: SuiteConfig) -> dict[str, str] | None
         leaks = leaks_of_run(build_mixture(run.mixture, run.data, run.seed), scored, run)
     except UserError:  # its mixture's rows, templates or catalogue are gone
         return None
+    leaks.sort(key=lambda leak: leak.kind == "rows")  # of several entries of a dataset the gravest is said
     return {leak.dataset: str(leak) for leak in leaks}

@@ -55,8 +55,8 @@ def write_films(folder: Path) -> Path:
     """`data/`, `templates/` and `catalogue.csv` in a folder."""
     for part in ("data/films/default", "templates/films"):
         (folder / part).mkdir(parents=True)
-    lines = "".join(json.dumps(row) + "\n" for row in ROWS)
-    for split in ("train", "validation"):
+    for split, rows in (("train", ROWS[::-1]), ("validation", ROWS)):  # a copy would be found to be trained on
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / "data" / "films" / "default" / f"{split}.jsonl").write_text(lines)
     (folder / "templates" / "films" / "templates.yaml").write_text(TEMPLATES)
     (folder / "catalogue.csv").write_text(f"name,family,stage,train_size\nfilms,sentiment,BASE,{len(ROWS)}\n")

@@ -20,7 +20,7 @@ from t0train.core.errors import UserError
 from t0train.evals import Request, evaluate_into, open_model, select_checkpoint
 from t0train.evals import answerer as answerer_module
 from t0train.evals.answerer import fingerprint
-from t0train.model import find_weights, select_step, selected_step
+from t0train.model import T5, find_weights, select_step, selected_step
 
 from .conftest import small_model
 from .films import train_on_films, write_films
@@ -96,6 +96,55 @@ def test_answers_of_another_model_or_other_rows_or_a_damaged_file_are_not_used(
     for path in (tmp_path / "out" / "answers").glob("*/films_good_or_bad-*.json"):
         path.write_text(damaged.read_text()[:-20])
     assert asked(run, limit=10) == 1
+
+
+def of_an_item(change: Callable[[Any], Any]) -> Callable[[dict[str, Any]], None]:
+    def apply(content: dict[str, Any]) -> None:
+        content["answers"][1] = change(content["answers"][1])
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("task", "damage"),
+    [
+        ("films_good_or_bad", of_an_item(lambda scores: scores[:1])),
+        ("films_good_or_bad", of_an_item(lambda scores: [*scores, -1.0])),
+        ("films_good_or_bad", of_an_item(lambda scores: [float("nan"), scores[1]])),
+        ("films_good_or_bad", of_an_item(lambda scores: [-float("inf"), scores[1]])),
+        ("films_good_or_bad", of_an_item(lambda scores: [None, scores[1]])),
+        ("films_good_or_bad", of_an_item(lambda scores: "x")),
+        ("films_good_or_bad", lambda content: content["answers"].pop()),
+        ("films_good_or_bad", lambda content: content.update(answers={"x": 1})),
+        ("films_say_it", of_an_item(lambda text: ["x"])),
+        ("films_say_it", of_an_item(lambda text: None)),
+    ],
+)
+def test_answers_of_a_wrong_shape_are_asked_for_again(
+    run: Path, suite: Path, tmp_path: Path, task: str, damage: Callable[[dict[str, Any]], None]
+) -> None:
+    whole = evaluated(tmp_path / "out", run, suite, limit=5)
+    [path] = (tmp_path / "out" / "answers").glob(f"*/{task}-*.json")
+    right = json.loads(path.read_text())
+    content = json.loads(path.read_text())
+    damage(content)
+    path.write_text(json.dumps(content))
+    assert evaluated(tmp_path / "out", run, suite, limit=5) == whole
+    assert json.loads(path.read_text()) == right
+
+
+def test_answers_of_another_scorer_or_back_end_are_asked_for_again(
+    run: Path, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def files() -> int:
+        evaluated(tmp_path / "out", run, suite, limit=5)
+        return len(list((tmp_path / "out" / "answers").glob("*/*.json")))
+
+    assert files() == files() == 4
+    monkeypatch.setattr(answerer_module, "SCORER_VERSION", answerer_module.SCORER_VERSION + 1)
+    assert files() == 8
+    monkeypatch.setattr(T5, "back_end", lambda *_, **__: "eager")
+    assert files() == 11  # the texts are written by transformers' own
 
 
 def test_a_run_is_known_by_recipe_and_seed_wherever_it_lies(run: Path, suite: Path, tmp_path: Path) -> None:
@@ -199,10 +248,35 @@ def test_the_best_checkpoint_is_selected(run: Path, tmp_path: Path, monkeypatch:
     assert evaluate_into(request.default_folder(training), request, training).model["step"] == 1
 
 
+def test_every_entry_of_a_dataset_counts(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first choice is right in every third row (rows 0, 3, ...): of rows 0 to 2 in one, of rows 0 to 1 in half."""
+    copy = shutil.copytree(run, tmp_path / "run")
+    suite = copy.parent / "suite.yaml"
+    ranked = "prompts: [good or bad]"
+    suite.write_text(
+        "name: parts\ntasks:\n"
+        f"  - {{dataset: films, split: 'validation[:3]', {ranked}}}\n"
+        f"  - {{dataset: films, split: 'validation[:2]', {ranked}}}\n"
+        "  - {dataset: films, split: 'validation[:2]', kind: generate, metrics: [exact_match], max_new_tokens: 2}\n"
+    )
+    first = lambda model, items, **_: [-np.arange(len(choices), dtype=float) for _, choices in items]  # noqa: E731
+    monkeypatch.setattr(answerer_module, "rank_tokens", first)
+    request = Request(str(copy), str(suite))
+    selection = select_checkpoint(request, request.load_suite())
+    for one in selection.candidates:
+        assert one.medians == {
+            "films validation[:3], ranked": pytest.approx(1 / 3),
+            "films validation[:2], ranked": pytest.approx(1 / 2),
+            "films validation[:2], generated": 0,
+        }
+        assert one.score == pytest.approx((1 / 3 + 1 / 2) / 3)
+
+
 @pytest.mark.parametrize(
     ("task", "message"),
     [
         ("{dataset: films, split: 'train[:10]'}", "rows that the run is trained on"),
+        ("{dataset: films, split: 'train[:10]'}\n  - {dataset: films}", "rows that the run is trained on"),
         ("{dataset: imdb}", "held-out data must not choose"),
     ],
 )
