@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,15 @@ def content_hash(value: Any, length: int = 16) -> str:
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as stream:
-        return (
-            hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _slow_digest(path)
-        )
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _slow_digest(path: Path) -> str:  # Python 3.10 has no hashlib.file_digest
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def first_damage(folder: Path, checksums: Mapping[str, str]) -> str:
+    """What is wrong with the first file below `folder` that is not as its SHA-256 says; empty if all are."""
+    for name, expected in checksums.items():
+        file = folder / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if (found := file_sha256(file)) != expected:
+            return f"{name} has SHA-256 {found[:12]}..., its manifest says {expected[:12]}..."
+    return ""

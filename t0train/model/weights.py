@@ -13,7 +13,7 @@ from torch import Tensor
 
 from t0train.core.errors import UserError
 from t0train.core.files import write_json
-from t0train.core.hashing import file_sha256
+from t0train.core.hashing import first_damage
 
 _CONFIG = "config.json"
 _SELECTED = "selected.json"
@@ -180,13 +180,8 @@ def read_checkpoint(folder: Path, state: dict[str, Any]) -> None:
 def _verify(folder: Path) -> None:
     """Compare every file with the SHA-256 in the manifest: DCP itself would read damaged numbers without a word."""
     try:
-        checksums = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["files"].items()
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        checksums = dict(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"the checkpoint {folder} is damaged: its manifest.json is missing or unreadable.") from error
-    for name, expected in checksums:
-        file = folder / name
-        if not file.is_file() or file_sha256(file) != expected:
-            raise UserError(
-                f"the checkpoint {folder} is damaged: {name} {'differs' if file.is_file() else 'is missing'}; "
-                "choose another step."
-            )
+    if damage := first_damage(folder, checksums):
+        raise UserError(f"the checkpoint {folder} is damaged: {damage}; choose another step.")

@@ -30,7 +30,7 @@ from t0train import __version__
 from t0train.config.architecture import T5Config
 from t0train.core.errors import UserError, explain_os_errors
 from t0train.core.files import atomic_folder, write_atomic, write_json
-from t0train.core.hashing import content_hash, file_sha256
+from t0train.core.hashing import content_hash, file_sha256, first_damage
 from t0train.dist import World
 
 STATE, MODEL, MANIFEST, LATEST = "state", "model.json", "manifest.json", "latest"
@@ -170,15 +170,8 @@ def read_manifest(path: Path) -> Manifest:
         raise UserError(f"checkpoint {path} is damaged: {MANIFEST} is missing or unreadable.") from error
     if checksum != content_hash(content):
         raise UserError(f"checkpoint {path} is damaged: {MANIFEST} does not match its own checksum.")
-    for name, expected in files.items():
-        file = path / name
-        if not file.is_file():
-            raise UserError(f"checkpoint {path} is damaged: {name} is missing.")
-        if (found := file_sha256(file)) != expected:
-            raise UserError(
-                f"checkpoint {path} is damaged: {name} has SHA-256 {found[:12]}..., "
-                f"its manifest says {expected[:12]}..."
-            )
+    if damage := first_damage(path, files):
+        raise UserError(f"checkpoint {path} is damaged: {damage}.")
     del content["files"]
     return Manifest(**{**content, "rows": tuple(content["rows"])})
 
