@@ -109,6 +109,8 @@ def _memory(result: Estimate) -> Iterator[tuple[str, str, str]]:
         f"{result.memory.total / GIB:.2f} GiB",
         f"{room}: {'fits' if result.fits else 'too much'}{most}",
     )
+    if result.start_bytes:
+        yield "on each GPU, to start", f"{result.start_bytes / GIB:.2f} GiB", "DeepSpeed is given the whole model"
     yield (
         "RAM of each node",
         f"{result.host_bytes_per_node / GIB:.2f} GiB",

@@ -8,22 +8,20 @@ from dataclasses import replace
 from typing import Any
 
 from t0train.estimate.devices import Device
-from t0train.estimate.memory import Step, step_memory
+from t0train.estimate.memory import Step, peak_bytes
 
 _MOST_GPUS = 4096  # beyond this, more of them is no advice
 
 
 def fits(step: Step, device: Device) -> bool:
     """Whether a step's bytes fit on a GPU."""
-    return step_memory(step).total <= device.memory_bytes
+    return peak_bytes(step) <= device.memory_bytes
 
 
 def largest_micro_rows(step: Step, device: Device, rows: float) -> int:
     """Most rows at once that fit, up to a GPU's share of the `rows` of a step; 0 if not even one does."""
     numbers = range(1, math.ceil(rows / step.count) + 1)
-    return bisect_right(
-        numbers, device.memory_bytes, key=lambda number: step_memory(replace(step, micro_rows=number)).total
-    )
+    return bisect_right(numbers, device.memory_bytes, key=lambda number: peak_bytes(replace(step, micro_rows=number)))
 
 
 def advice(step: Step, device: Device, rows: float) -> list[str]:

@@ -21,7 +21,7 @@ from t0train.estimate.advice import advice, fits, largest_micro_rows
 from t0train.estimate.architecture import find_architecture
 from t0train.estimate.devices import Device, find_device
 from t0train.estimate.flops import RowFlop, parameter_count, row_flop
-from t0train.estimate.memory import FP32, Memory, Step, step_memory
+from t0train.estimate.memory import FP32, Memory, Step, start_bytes, step_memory
 
 GPUS_OF_A_MACHINE = 8
 """Assumed where the number of machines matters: hsdp keeps a copy of the model on each."""
@@ -37,6 +37,7 @@ class Estimate:
         device: the kind of GPU.
         step: what the bytes follow from.
         memory: bytes on each GPU.
+        start_bytes: bytes on each GPU before the first step, where that may be more; see `start_bytes`.
         host_bytes_per_node: RAM for loading: one fp32 copy of the weights, whatever the number of processes.
         parameters: number of them.
         flop: of one packed row.
@@ -53,6 +54,7 @@ class Estimate:
     device: Device
     step: Step
     memory: Memory
+    start_bytes: int
     host_bytes_per_node: int
     parameters: int
     flop: RowFlop
@@ -104,6 +106,7 @@ class Estimate:
             "optimizer": step.pop("optimizer").name,
             **step,
             "bytes_per_gpu": {**asdict(self.memory), "total": self.memory.total},
+            "bytes_per_gpu_at_start": self.start_bytes,
             "fits": self.fits,
             "largest_micro_rows": self.largest_micro_rows,
             "advice": list(self.advice),
@@ -174,6 +177,7 @@ def estimate(
         device=kind,
         step=step,
         memory=step_memory(step),
+        start_bytes=start_bytes(step),
         host_bytes_per_node=FP32 * parameters,
         parameters=parameters,
         flop=row_flop(step.model, step.max_inputs, step.max_targets),

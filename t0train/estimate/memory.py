@@ -114,6 +114,22 @@ def step_memory(step: Step) -> Memory:
     )
 
 
+def start_bytes(step: Step) -> int:
+    """Bytes on each GPU when DeepSpeed has a whole model, in the precision that computes, and makes its fp32 partition.
+
+    The other strategies begin with what each GPU keeps.
+    """
+    if step.strategy != "deepspeed":
+        return 0
+    parameters = parameter_count(step.model)
+    return step.compute_bytes * parameters + math.ceil(FP32 * parameters / step.shards)
+
+
+def peak_bytes(step: Step) -> int:
+    """Bytes that each GPU needs at some time."""
+    return max(step_memory(step).total, start_bytes(step))
+
+
 def _gradient_bytes(step: Step) -> int:
     """fp32 sums over micro-batches, in as many pieces as the parameters; whole in ZeRO 1. ZeRO adds its bucket."""
     whole = FP32 * parameter_count(step.model)

@@ -18,6 +18,8 @@ from t0train.estimate.memory import (
     dropout_mask_bytes_per_row,
     head_bytes,
     optimizer_bytes,
+    peak_bytes,
+    start_bytes,
     step_memory,
 )
 from t0train.model import T5, loss
@@ -193,6 +195,16 @@ def test_checkpointing_keeps_the_scores_of_one_layer(attention: str) -> None:
 def test_masks_of_single_elements() -> None:
     assert dropout_mask_bytes_per_row(xl_step("xl", dropout_style="mesh")) == 0
     assert dropout_mask_bytes_per_row(xl_step("xl", dropout_style="elementwise", dropout=0.0)) == 0
+
+
+def test_deepspeed_begins_with_the_whole_model() -> None:
+    """xxl has 11,135,332,352 parameters: 2 bytes of each for bf16, and an eighth of 4 bytes of each."""
+    step = xl_step("xxl", strategy="deepspeed", shards=8, zero_stage=3, micro_rows=1)
+    assert start_bytes(step) == 11_135_332_352 * 2 + 11_135_332_352 // 2
+    assert peak_bytes(step) == max(start_bytes(step), step_memory(step).total)
+    tight = xl_step("xxl", strategy="deepspeed", shards=512, zero_stage=3, micro_rows=1, checkpointing="block")
+    assert peak_bytes(tight) == start_bytes(tight) > step_memory(tight).total
+    assert start_bytes(xl_step("xxl", strategy="fsdp", shards=8)) == 0
 
 
 def test_what_each_strategy_holds_of_parameters_and_gradients() -> None:
