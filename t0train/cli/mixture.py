@@ -93,7 +93,7 @@ def show(
 
 @app.command()
 def check(
-    config: Annotated[str, typer.Argument(help="A YAML file, or a name in configs/runs/.")],
+    config: Annotated[str, typer.Argument(help="A run folder, a YAML file, or a name in configs/runs/.")],
     overrides: Overrides = None,
     suite: Annotated[str, typer.Option(help="Suite to compare with; default: the run's own.")] = "",
     ngrams: Annotated[
@@ -104,14 +104,16 @@ def check(
     """Check that the rows of a run's mixture are at hand, fit its templates, and are not what its suite judges.
 
     Exit code 0 when all is well, 2 with the list of what is missing and its share of the mixture's weight, or of what
-    the suite judges and the mixture trains on (leaks.held_out). Shared texts are reported and stop nothing.
+    the suite judges and the mixture trains on (leaks.held_out). Shared texts are reported and stop nothing. For a run
+    folder they are also kept in RUN/eval/SUITE/leaks.json, which reports and model cards show.
 
     Example: t0train mixture check t0 data.source=/data/t0 --suite t0_heldout --ngrams
     """
     from t0train.mixture import build_mixture, by_dataset, check_sources, find_overlaps, leaks_of_run
     from t0train.mixture.leaks import refuse_leaks
 
-    run = load_config(config, overrides or ())
+    resolved = Path(config, "config.resolved.yaml")
+    run = load_config(resolved if resolved.is_file() else config, overrides or ())
     mixture = build_mixture(run.mixture, run.data, run.seed)
     report = check_sources(mixture, run.data)
     chosen = load_suite(suite or run.suite) if suite or run.suite else None
@@ -122,6 +124,8 @@ def check(
     if ngrams and chosen:
         with progress("compare", len(mixture.datasets), "datasets") as advance:
             overlaps = find_overlaps(mixture, chosen, run, advance)
+        if resolved.is_file():
+            _remark(f"written to {overlaps.write(resolved.parent / 'eval' / chosen.name)}, for the report")
     if as_json:
         _print_json(_report_document(report, leaks, overlaps))
     else:

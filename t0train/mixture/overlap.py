@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t0train.config import RunConfig, SuiteConfig
+from t0train.config.suite import OVERLAPS
 from t0train.core.errors import UserError
+from t0train.core.files import make_folder, write_json
 from t0train.mixture.build import Mixture
 from t0train.prompts import load_templates
 from t0train.tasks import Dataset, Table, load_catalogue, open_table, training_split
@@ -66,12 +68,31 @@ class Overlap:
 
 @dataclass(frozen=True)
 class OverlapReport:
-    """All datasets of a suite. `not_compared`: those whose texts are not at hand, on either side, with the reason."""
+    """All datasets of a suite.
 
+    Attributes:
+        mixture: hash of what is trained on.
+        ngram: words of an n-gram.
+        threshold: share of its n-grams from which on a row counts as overlapping.
+        overlaps: the datasets that were compared.
+        not_compared: those whose texts are not at hand, on either side, with the reason.
+    """
+
+    mixture: str
     ngram: int
     threshold: float
     overlaps: tuple[Overlap, ...]
     not_compared: dict[str, str]
+
+    def write(self, folder: Path) -> Path:
+        """Write it for the run's reports into the folder of the suite's results, `RUN/eval/SUITE`.
+
+        Raises:
+            UserError: the folder cannot be written to.
+        """
+        path = make_folder(folder) / OVERLAPS
+        write_json(path, asdict(self))
+        return path
 
 
 @dataclass
@@ -114,7 +135,7 @@ def find_overlaps(
     words, missing = _Words(), dict[str, str]()
     scored = list(_read_suite(suite, run, words, missing))
     if not scored:
-        return OverlapReport(run.leaks.ngram, run.leaks.threshold, (), missing)
+        return OverlapReport(mixture.hash, run.leaks.ngram, run.leaks.threshold, (), missing)
     grams, index = np.unique(np.concatenate([part.grams for part in scored]), return_inverse=True)
     parts = np.split(index, np.cumsum([len(part.grams) for part in scored])[:-1])
     found_in = np.full((2, len(grams)), -1, dtype=np.int64)  # training dataset and row of each n-gram's first find
@@ -140,7 +161,7 @@ def find_overlaps(
         _summary(part, found_in[:, own], counts, names, spelling, run)
         for part, own, counts in zip(scored, parts, sources, strict=True)
     ]
-    return OverlapReport(run.leaks.ngram, run.leaks.threshold, tuple(overlaps), missing)
+    return OverlapReport(mixture.hash, run.leaks.ngram, run.leaks.threshold, tuple(overlaps), missing)
 
 
 def _read_suite(suite: SuiteConfig, run: RunConfig, words: _Words, missing: dict[str, str]) -> Iterator[_Scored]:
@@ -149,8 +170,11 @@ def _read_suite(suite: SuiteConfig, run: RunConfig, words: _Words, missing: dict
     extra = suite.catalogue or run.data.catalogue
     catalogue: Mapping[str, Dataset] = load_catalogue(Path(extra).expanduser() if extra else None)
     for entry in suite.tasks:
-        if entry.kind == "bigbench" or entry.dataset not in catalogue:
-            missing[entry.dataset] = "no rows of a catalogue's dataset"
+        if entry.kind == "bigbench":
+            missing[entry.dataset] = "the examples of BIG-bench are not compared"
+            continue
+        if entry.dataset not in catalogue:
+            missing[entry.dataset] = "no catalogue knows it"
             continue
         dataset = catalogue[entry.dataset]
         try:

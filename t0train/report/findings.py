@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from t0train.report.parts import Part, Section, Sentences, Table
+from t0train.report.remarks import prompt_remarks
 from t0train.report.runs import Run
 from t0train.report.scores import percent, suites, with_interval
+from t0train.report.shared_texts import shared_texts
 
 _LONGEST = 400
 """Characters of a text that is shown."""
@@ -19,6 +21,8 @@ def findings(runs: Sequence[Run]) -> list[Section]:
         Section("Generated answers", _generated(runs)),
         Section("Differences between datasets", _differences(runs)),
         Section("Caveats", _caveats(runs)),
+        Section("Remarks on prompts", prompt_remarks(runs)),
+        Section("Texts shared with training rows", shared_texts(runs)),
         Section("Checkpoints compared", _selections(runs)),
         Section("Answers to look at", _probes(runs)),
         Section("Mistakes under the worst prompts", _mistakes(runs)),
@@ -106,7 +110,7 @@ def _selections(runs: Sequence[Run]) -> list[Part]:
         for suite, selection in run.selections.items():
             datasets = list(selection["candidates"][0]["medians"])
             rows = [
-                (f"{one['step']:,}", percent(one["score"]), *(percent(one["medians"][key]) for key in datasets))
+                (f"{one['step']:,}", percent(one["score"]), *(percent(one["medians"].get(key)) for key in datasets))
                 for one in selection["candidates"]
             ]
             parts.append(

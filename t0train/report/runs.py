@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from t0train.config.suite import UNTRAINED
+from t0train.config.suite import OVERLAPS, UNTRAINED
 from t0train.core.errors import UserError
 from t0train.core.events import read_events
 from t0train.core.hashing import content_hash
@@ -28,6 +28,7 @@ class Run:
     results: dict[str, dict[str, Any]]  # by suite
     untrained: dict[str, dict[str, Any]]  # by suite, without the ending
     selections: dict[str, dict[str, Any]]  # by suite: comparisons of checkpoints
+    overlaps: dict[str, dict[str, Any]]  # by suite: what its texts share with the training rows
 
     @property
     def config_hash(self) -> str:
@@ -67,6 +68,7 @@ def read_run(folder: Path) -> Run:
             suite.removesuffix(UNTRAINED): found for suite, found in scores.items() if suite.endswith(UNTRAINED)
         },
         selections={path.parent.name: _read_json(path) for path in sorted(folder.glob("eval/*/selection.json"))},
+        overlaps={path.parent.name: _read_json(path) for path in sorted(folder.glob(f"eval/*/{OVERLAPS}"))},
     )
 
 

@@ -7,10 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from t0train.config.suite import OVERLAPS
 from t0train.core.errors import UserError
-
-OVERLAPS = "leaks.json"
-"""File of a run folder that holds what texts of a suite share with its training rows."""
 
 _Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 

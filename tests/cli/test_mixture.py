@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from t0train.cli.mixture import app
 from t0train.core.errors import UserError
 from t0train.mixture import load_mixture
+from t0train.report import read_run
 
 pytestmark = pytest.mark.usefixtures("promptsource_folder", "empty_store")
 
@@ -42,13 +43,13 @@ def refusal(*arguments: str) -> str:
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
-    """Ten rows of TREC and of IMDB, both splits."""
+    """Ten rows of TREC and of IMDB, both splits, which differ."""
     samples = {"trec": {"text": "Who?", "label-coarse": 3, "label-fine": 2}, "imdb": {"text": "Good.", "label": 1}}
     for name, row in samples.items():
         folder = tmp_path / "rows" / name / "default"
         folder.mkdir(parents=True)
-        for split in ("train", "test"):
-            (folder / f"{split}.jsonl").write_text(10 * (json.dumps(row) + "\n"))
+        for split, changes in (("train", {}), ("test", {"text": "Else."})):
+            (folder / f"{split}.jsonl").write_text(10 * (json.dumps({**row, **changes}) + "\n"))
     return tmp_path / "rows"
 
 
@@ -170,6 +171,24 @@ def test_check_shows_texts_that_scored_and_training_rows_share(rows: Path, tmp_p
     assert "not compared: trec: " in notes
     (found,) = json.loads(run("check", path, "--suite", str(suite), "--ngrams", "--json")[0])["overlaps"]["overlaps"]
     assert (found["touched"], found["sources"]) == (1, {"imdb": 1})
+
+
+def test_shared_texts_of_a_run_are_kept_for_its_reports(rows: Path, tmp_path: Path) -> None:
+    text = "one two three four five six seven eight nine ten eleven twelve thirteen"
+    for split in ("train", "test"):
+        (rows / f"imdb/default/{split}.jsonl").write_text(json.dumps({"text": f"{split} {text}", "label": 1}) + "\n")
+    suite = tmp_path / "suite.yaml"
+    suite.write_text("name: s\ntasks:\n- {dataset: imdb, split: test}\n")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    lines = ["mixture: {include: [imdb]}", f"data: {{source: {rows}}}", "leaks: {held_out: rows}"]
+    Path(config(tmp_path, *lines)).rename(folder / "config.resolved.yaml")
+    run("check", str(folder), "--suite", str(suite))
+    assert not (folder / "eval").exists()
+    _, notes = run("check", str(folder), "--suite", str(suite), "--ngrams")
+    assert "eval/s/leaks.json" in notes
+    (found,) = read_run(folder).overlaps["s"]["overlaps"]
+    assert (found["dataset"], found["rows"], found["touched"], found["sources"]) == ("imdb", 1, 1, {"imdb": 1})
 
 
 def test_check_names_a_missing_column(rows: Path, tmp_path: Path) -> None:

@@ -88,6 +88,15 @@ def test_what_is_not_at_hand_is_said(collection: Collection) -> None:
     assert compare(collection, "cars/old").overlaps == ()
 
 
+def test_big_bench_is_not_compared_and_that_is_said(collection: Collection) -> None:
+    write(collection, "pets", "train", ["a b c d"])
+    mixture = {"name": "catalogue", "include": ["pets"]}
+    run = RunConfig.model_validate({"mixture": mixture, "data": collection.data().model_dump()})
+    suite = SuiteConfig.model_validate({"name": "s", "tasks": [{"dataset": "winowhy", "kind": "bigbench"}]})
+    report = find_overlaps(build_mixture(run.mixture, run.data), suite, run)
+    assert report.not_compared == {"winowhy": "the examples of BIG-bench are not compared"}
+
+
 def test_columns_that_no_template_reads_do_not_count(collection: Collection, tmp_path: Path) -> None:
     """The column id is the same twenty words in every row."""
     write(collection, "pets", "train", ["a b c d"])
