@@ -6,11 +6,11 @@ from t0train.model.build import init_model, meta_model
 from t0train.model.canary import canary
 from t0train.model.compiling import compile_blocks, graph_count
 from t0train.model.export import export_model
-from t0train.model.load import LoadReport, Weights, load_model, open_weights
+from t0train.model.load import Weights, load_model, open_weights
 from t0train.model.loss import LossOutput, loss, loss_denominator, token_scores
 from t0train.model.start import Fill, Start, open_start, start_model
 from t0train.model.t5 import T5
-from t0train.model.weights import complete_checkpoints, find_weights, select_step, selected_step
+from t0train.model.weights import LoadReport, complete_checkpoints, find_weights, select_step, selected_step
 
 __all__ = [
     "SIZES",

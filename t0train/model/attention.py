@@ -12,12 +12,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from t0train.config.resolve import BackEnd
 from t0train.model.batch import Batch
 from t0train.model.dropout import Positions
 
@@ -122,24 +122,10 @@ def sdpa(visible: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Attend:
     return attend
 
 
-def plan(name: BackEnd, batch: Batch, encoder_table: Tensor, decoder_table: Tensor, dtype: torch.dtype) -> Plan:
-    """Prepare a back end for a batch.
-
-    Args:
-        name: back end.
-        batch: packed rows.
-        encoder_table: [heads, 2 * inputs - 1] relative bias of the encoder, float32.
-        decoder_table: [heads, 2 * targets - 1] relative bias of the decoder, float32.
-        dtype: in which the layers compute.
-    """
-    if name == "segment":
-        from t0train.model.segment import plan_segments
-
-        return plan_segments(batch, encoder_table, decoder_table)
-    if name == "flex":
-        from t0train.model.flex import plan_flex
-
-        return plan_flex(batch, encoder_table, decoder_table)
+def plan_dense(
+    name: Literal["eager", "sdpa"], batch: Batch, encoder_table: Tensor, decoder_table: Tensor, dtype: torch.dtype
+) -> Plan:
+    """The plan of a back end that computes every position; see `t0train.model.plan.plan`."""
     dense = eager if name == "eager" else partial(sdpa, dtype=dtype)
     inputs, targets = batch.input_segments, batch.target_segments
     cross = _visible(batch.target_sources, inputs, causal=False) & (inputs > 0)[:, None, None, :]

@@ -14,39 +14,11 @@ from t0train.core.errors import UserError
 from t0train.model.build import meta_model
 from t0train.model.parts import local_part
 from t0train.model.t5 import T5
-from t0train.model.weights import find_weights, map_tensors, read_checkpoint
+from t0train.model.weights import LoadReport, find_weights, map_tensors, read_checkpoint
 
 _EMBEDDINGS = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 # T5's first releases carried a bias for cross attention that no version of the model ever read
 _HARMLESS = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """What became of the tensors of a file.
-
-    Attributes:
-        source: folder that was read.
-        loaded: names of the model's tensors, all of which were found.
-        copies: tensors that repeat the shared embedding, checked to be equal to it.
-        ignored: tensors that no T5 reads.
-        tied: whether the embedding serves as head (T5 1.0).
-    """
-
-    source: Path
-    loaded: tuple[str, ...]
-    copies: tuple[str, ...]
-    ignored: tuple[str, ...]
-    tied: bool
-
-    def __str__(self) -> str:
-        head = "tied to the embedding, scaled by d_model ** -0.5" if self.tied else "untied, unscaled"
-        parts = [f"{len(self.loaded)} tensors from {self.source}", f"head {head}", "none missing"]
-        if self.copies:
-            parts.append(f"{len(self.copies)} copies of the embedding")
-        if self.ignored:
-            parts.append(f"ignored: {', '.join(self.ignored)}")
-        return "; ".join(parts)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from t0train.config import RunConfig
 from t0train.config.architecture import T5Config
 from t0train.core.seeds import derive_seed
 from t0train.model.build import init_weights, meta_model, sized_config
-from t0train.model.load import LoadReport, open_weights
+from t0train.model.load import open_weights
 from t0train.model.t5 import T5
+from t0train.model.weights import LoadReport
 
 Fill = Callable[[Mapping[str, Tensor]], None]
 """Writes weights into a model's parameters, given by name and in the model's order, whole or in parts (DTensors)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +16,12 @@ from torch.nn import functional
 
 from t0train.config.architecture import T5Config
 from t0train.config.resolve import BackEnd, check_attention, check_recomputation, resolve_attention
-from t0train.model.attention import Attend, Plan, plan, relative_buckets
+from t0train.model.attention import Attend, Plan, relative_buckets
 from t0train.model.batch import Batch
 from t0train.model.dropout import Dropout, Positions
+from t0train.model.plan import plan
 from t0train.model.recompute import Recompute, recomputed
-
-if TYPE_CHECKING:
-    from t0train.model.load import LoadReport
+from t0train.model.weights import LoadReport
 
 
 class Layer(nn.Module):

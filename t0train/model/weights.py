@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,34 @@ _CONFIG = "config.json"
 _SELECTED = "selected.json"
 _SAFE = ("model.safetensors.index.json", "model.safetensors")
 _PICKLED = ("pytorch_model.bin.index.json", "pytorch_model.bin")
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of the tensors of a file.
+
+    Attributes:
+        source: folder that was read.
+        loaded: names of the model's tensors, all of which were found.
+        copies: tensors that repeat the shared embedding, checked to be equal to it.
+        ignored: tensors that no T5 reads.
+        tied: whether the embedding serves as head (T5 1.0).
+    """
+
+    source: Path
+    loaded: tuple[str, ...]
+    copies: tuple[str, ...]
+    ignored: tuple[str, ...]
+    tied: bool
+
+    def __str__(self) -> str:
+        head = "tied to the embedding, scaled by d_model ** -0.5" if self.tied else "untied, unscaled"
+        parts = [f"{len(self.loaded)} tensors from {self.source}", f"head {head}", "none missing"]
+        if self.copies:
+            parts.append(f"{len(self.copies)} copies of the embedding")
+        if self.ignored:
+            parts.append(f"ignored: {', '.join(self.ignored)}")
+        return "; ".join(parts)
 
 
 def find_weights(source: str | Path, step: int | None = None) -> Path:

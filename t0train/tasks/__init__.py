@@ -1,9 +1,9 @@
 """The catalogue of T0's datasets, their sources, and tasks (dataset x template)."""
 
-from t0train.tasks.catalogue import Dataset, load_catalogue
+from t0train.tasks.catalogue import Dataset, load_catalogue, task_name
 from t0train.tasks.sources import MissingTable, Table, missing_tables, open_table, training_split
 from t0train.tasks.split import Split, parse_split
-from t0train.tasks.task import Task, task_name
+from t0train.tasks.task import Task
 
 __all__ = [
     "Dataset",

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 
 from t0train.core.errors import UserError, nearest
-from t0train.tasks.task import task_name
 
 STAGES = ("BASE", "GPT_EVAL", "SGLUE")
 HELD_OUT = ("BASE", "BIAS_FAIRNESS")
+
+
+def task_name(dataset: str, subset: str, template_name: str) -> str:
+    r"""T0's name of a task: `<dataset>_<subset>_<template>`, runs of other characters than `\w` and `.` become one `_`.
+
+    Source: bigscience-workshop/t-zero, t0/seqio_tasks/utils.py (get_task_name). `\w` knows Unicode.
+    """
+    prefix = f"{dataset}_{subset}_" if subset else f"{dataset}_"
+    return re.sub(r"[^\w.]+", "_", prefix + template_name)
 
 
 @dataclass(frozen=True)
