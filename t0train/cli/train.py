@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from t0train.config import SuiteConfig
+    from collections.abc import Sequence
+
+    from t0train.config import RunConfig, SuiteConfig
+    from t0train.train import RunResult
 
 
 def command(
@@ -48,31 +51,17 @@ def command(
 
     Example: t0train train toy train.steps=100
     """
-    from t0train.config import deviations, load_config, load_suite
-    from t0train.dist.place import find_place
+    from t0train.config import load_config
+    from t0train.core.stop import stop_on_signals
 
     loaded = load_config(config, overrides or [])
-    if nproc is not None:
-        from t0train.dist.launch import launch
-
-        flags = [*(["--force-new-mixture"] if force_new_mixture else []), *(["--json"] if as_json else [])]
-        raise typer.Exit(launch(nproc, ["train", config, *(overrides or []), "--resume", resume, *flags]))
-    place = find_place()
-    if place.rank == 0:
-        print(f"{len(deviations(loaded))} keys differ from T0's recipe; deviations.json says which", file=sys.stderr)
-
-    selection = load_suite(loaded.train.select) if loaded.train.select else None
-
-    from t0train.train import run_folder, train  # after the checks: torch takes seconds to import
-
-    if place.rank == 0:
-        print(f"run folder: {run_folder(loaded)}", file=sys.stderr)
-    if selection:
-        from t0train.evals.selection import training_part
-
-        training_part(selection, loaded)  # refuses a suite that cannot select before the run, not after it
-    result = train(loaded, resume, force_new_mixture=force_new_mixture)
-    if place.rank > 0:
+    flags = [*(["--force-new-mixture"] if force_new_mixture else []), *(["--json"] if as_json else [])]
+    with stop_on_signals():  # already here, because torch takes seconds to import
+        if nproc is not None:
+            arguments = ["train", config, *(overrides or []), "--resume", resume, *flags]
+            raise typer.Exit(_launch(loaded, nproc, arguments))
+        result, selection = _train(loaded, resume, force_new_mixture)
+    if result is None:
         return
     selected = _select(result.folder, selection) if selection else None
     if as_json:
@@ -82,6 +71,37 @@ def command(
         f"{result.steps} steps done; last loss {result.loss:.4f}, cross-entropy {result.cross_entropy:.4f} a token\n"
         f"checkpoint: {result.checkpoint}" + (f"\nselected: step {selected}" if selection else "")
     )
+
+
+def _launch(config: RunConfig, processes: int, arguments: Sequence[str]) -> int:
+    from t0train.config.resolve import resolve_copies, resolve_strategy
+
+    if resolve_strategy(config.train, processes) == "hsdp":
+        resolve_copies(config.train, processes, processes)
+
+    from t0train.dist.launch import launch
+
+    return launch(processes, arguments)
+
+
+def _train(config: RunConfig, resume: str, force_new_mixture: bool) -> tuple[RunResult | None, SuiteConfig | None]:
+    """Train as one of the run's processes; returns the result in the first one, and the suite that is to select."""
+    from t0train.config import deviations, load_suite
+
+    selection = load_suite(config.train.select) if config.train.select else None
+
+    from t0train.dist import find_place  # after the checks: torch takes seconds to import
+    from t0train.train import train
+
+    is_first = find_place().rank == 0
+    if is_first:
+        print(f"{len(deviations(config))} keys differ from T0's recipe; deviations.json says which", file=sys.stderr)
+    if selection:
+        from t0train.evals.selection import training_part
+
+        training_part(selection, config)  # refuses a suite that cannot select before the run, not after it
+    result = train(config, resume, force_new_mixture=force_new_mixture)
+    return (result if is_first else None), selection
 
 
 def _select(run: Path, suite: SuiteConfig) -> int:

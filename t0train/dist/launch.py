@@ -10,27 +10,24 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from types import FrameType
 
-from t0train.core.errors import EXIT_FAILED, UserError
+from t0train.core.errors import EXIT_FAILED, EXIT_PREEMPTED, UserError
+from t0train.core.stop import StopRequest, stop_on_signals
 from t0train.dist.place import LAUNCHER
 
-_FORWARDED = (signal.SIGTERM, signal.SIGUSR1)
 _PATIENCE_S = 30.0  # for the other processes to end after the first one that failed
 
 
 def launch(processes: int, arguments: Sequence[str]) -> int:
     """Run `t0train ARGUMENTS` in `processes` processes that know each other; returns the exit code of the run.
 
-    Signals to stop go on to every process. When one fails, the others are given some seconds, then killed.
+    A signal to stop goes on to every process. When one fails, the others are given some seconds, then killed.
 
     Raises:
-        UserError: not a positive number of processes, or this process is itself one of several.
+        UserError: this process is itself one of several.
     """
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-    if processes < 1:
-        raise UserError(f"--nproc is {processes}, but a run has at least one process.")
     if "RANK" in os.environ:
         raise UserError("--nproc starts processes itself; leave it out under torchrun or srun.")
     # wherever the processes die, the store stays until this process ends
@@ -45,44 +42,50 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     }
     shared.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     command = [sys.executable, "-m", "t0train.cli.main", *arguments]
-    with _children() as children:
+    with stop_on_signals() as stop, _children() as children:
         for rank in range(processes):
             here = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
             children.append(subprocess.Popen(command, env=here))  # noqa: S603 (our own arguments)
-        return _wait(children)
+        return _wait(children, stop)
 
 
-def _wait(children: Sequence[subprocess.Popen[bytes]]) -> int:
+def _wait(children: Sequence[subprocess.Popen[bytes]], stop: StopRequest) -> int:
     """The exit code of the first process that failed, or 0."""
-    code, deadline = 0, float("inf")
-    while any(child.poll() is None for child in children) and time.monotonic() < deadline:
-        time.sleep(0.05)
-        failed = [(rank, child.returncode) for rank, child in enumerate(children) if child.returncode]
+    forwarded, code, deadline = "", 0, float("inf")
+    while True:
+        ended = [child.poll() for child in children]
+        failed = [(rank, ending) for rank, ending in enumerate(ended) if ending]
         if failed and code == 0:
-            rank, code = failed[0]
+            code = _code_of_run(*failed[0], forwarded)
             deadline = time.monotonic() + _PATIENCE_S
-            if code < 0:
-                name = signal.Signals(-code).name
-                print(f"error: process {rank} of the run was ended by {name}", file=sys.stderr)
-                code = EXIT_FAILED
-    return code or next((child.returncode for child in children if child.returncode), 0)
+        if None not in ended or time.monotonic() > deadline:
+            return code
+        if stop.signal != forwarded:
+            forwarded = stop.signal
+            for child in children:
+                child.send_signal(signal.Signals[forwarded])
+        time.sleep(0.05)
+
+
+def _code_of_run(rank: int, code: int, forwarded: str) -> int:
+    """What the end of its first process means for the run."""
+    if code >= 0:
+        return code
+    name = signal.Signals(-code).name
+    if name == forwarded:
+        print(f"stopped: {name} received; run the same command again.", file=sys.stderr)
+        return EXIT_PREEMPTED
+    print(f"error: process {rank} of the run was ended by {name}", file=sys.stderr)
+    return EXIT_FAILED
 
 
 @contextmanager
 def _children() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """A list of processes that get this one's signals to stop, and that do not outlive the block."""
+    """A list of processes that do not outlive the block."""
     children: list[subprocess.Popen[bytes]] = []
-
-    def forward(number: int, frame: FrameType | None) -> None:
-        for child in children:
-            child.send_signal(number)
-
-    before = {number: signal.signal(number, forward) for number in _FORWARDED}
     try:
         yield children
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         for child in children:
             if child.poll() is None:
                 child.kill()

@@ -37,9 +37,9 @@ class Place:
 def find_place(environment: Mapping[str, str] = os.environ) -> Place:
     """The place of this process.
 
-    RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT (torchrun) go before SLURM_PROCID, SLURM_NTASKS and
-    SLURM_LOCALID (srun), where rank 0 listens on the first machine of the step unless MASTER_ADDR and MASTER_PORT say
-    otherwise. Without either the process is alone, as it is in a batch script that does not use srun.
+    RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT (torchrun) go before SLURM_PROCID, SLURM_STEP_NUM_TASKS
+    and SLURM_LOCALID (srun), where rank 0 listens on the first machine of the step unless MASTER_ADDR and MASTER_PORT
+    say otherwise. Without either the process is alone, as it is in a batch script that does not use srun.
 
     Raises:
         UserError: variables that are missing or no numbers.
@@ -50,17 +50,36 @@ def find_place(environment: Mapping[str, str] = os.environ) -> Place:
         has_launcher = environment.get(LAUNCHER) == "True"
         return Place(_number(environment, "RANK"), _number(environment, "WORLD_SIZE"), *local, address, has_launcher)
     under_srun = "SLURM_PROCID" in environment and "SLURM_STEP_ID" in environment  # a batch script has the first only
-    if not under_srun or _number(environment, "SLURM_NTASKS") == 1:
+    # in the shell of salloc, which is a step of one task, the second number is that of the allocation
+    name = "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in environment else "SLURM_NTASKS"
+    if not under_srun or _number(environment, name) == 1:
         return Place()
     nodes = environment.get("SLURM_STEP_NODELIST") or _text(environment, "SLURM_JOB_NODELIST")
     port = _number(environment, "MASTER_PORT", _PORT + _number(environment, "SLURM_JOB_ID", 0) % 1000)
     return Place(
         _number(environment, "SLURM_PROCID"),
-        _number(environment, "SLURM_NTASKS"),
+        _number(environment, name),
         _number(environment, "SLURM_LOCALID"),
-        int(re.findall(r"\d+", environment.get("SLURM_STEP_TASKS_PER_NODE", "1"))[0]),  # e.g. 8(x4)
+        tasks_of_node(environment.get("SLURM_STEP_TASKS_PER_NODE", "1"), _number(environment, "SLURM_NODEID", 0)),
         (environment.get("MASTER_ADDR") or first_host(nodes), port),
     )
+
+
+def tasks_of_node(tasks: str, node: int) -> int:
+    """One machine's number in SLURM's notation: of `8(x2),4` machines 0 and 1 have 8, machine 2 has 4.
+
+    Raises:
+        UserError: it says nothing about that machine.
+    """
+    numbers: list[int] = []
+    for many, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", tasks):
+        numbers += [int(many)] * int(times or 1)
+    if node >= len(numbers):
+        raise UserError(
+            f"SLURM_STEP_TASKS_PER_NODE is {tasks!r}, which says nothing about machine {node} (SLURM_NODEID); start "
+            "the processes with srun."
+        )
+    return numbers[node]
 
 
 def first_host(nodes: str) -> str:

@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import count
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch.distributed import HashStore, PrefixStore, TCPStore  # type: ignore[attr-defined]
+from torch.distributed import HashStore, PrefixStore, Store  # type: ignore[attr-defined]
 
 from t0train.core.errors import EXIT_PREEMPTED, LostContactError, PreemptedError, QuietError, UserError
-from t0train.dist.alarm import Alarm
+from t0train.dist.alarm import AGAIN, Alarm
+from t0train.dist.device import agree_on_devices, choose_device
+from t0train.dist.meet import first_line, meet
 from t0train.dist.place import Place
 
 T = TypeVar("T")
-_joins = count()
 # how gloo, NCCL and the store say that another process does not answer
-_LOST = re.compile(r"gloo|NCCL|connection (closed|reset|refused|was)|timed out|broken pipe|TCPStore", re.IGNORECASE)
+_LOST = re.compile(r"gloo|NCCL|connection (closed|reset|refused|was)|timed? ?out|broken pipe|TCPStore", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -120,64 +120,70 @@ def join(place: Place, device: str, group_of_one: bool, timeout_s: float) -> Ite
         LostContactError: another process died, or the connection to it was lost.
         QuietError: another process failed; the first one that failed raises its own error.
     """
-    own = choose_device(device, place)
-    if own.type == "cuda":
-        torch.cuda.set_device(own)
-    if place.size == 1 and not group_of_one:
-        yield World(place, own)
-        return
-    timeout = timedelta(seconds=timeout_s)
-    prefix = f"run-{next(_joins)}"  # a process may train several times
-    store = PrefixStore(prefix, _open_store(place, timeout))
-    alarm = Alarm(place.address, prefix, place.rank) if place.size > 1 else None
-    try:
-        cuda = own.type == "cuda"
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if cuda else "gloo",
-            store=store,
-            rank=place.rank,
-            world_size=place.size,
-            timeout=timeout,
-            device_id=own if cuda else None,
-        )
-        world = World(place, own, _cpu_group(timeout), _cpu_group(timeout))
-        yield world
+    if place.size > 1:
+        with _join_others(place, device, timeout_s) as world:
+            yield world
+    elif group_of_one:
+        own = _take_device(device, place)
+        try:
+            yield _enter_group(place, own, HashStore(), timeout_s)
+        finally:
+            dist.destroy_process_group()
+    else:
+        yield World(place, _take_device(device, place))
+
+
+@contextmanager
+def _join_others(place: Place, device: str, timeout_s: float) -> Iterator[World]:
+    stopped = None
+    store, name = meet(place, timeout_s)
+    alarm = Alarm(place.address, name, place.rank, place.size, timeout_s)
+    with _all_end_with_one(place, alarm):
+        ours, own = PrefixStore(name, store), _take_device(device, place)
+        agree_on_devices(place, own, ours)
+        world = _enter_group(place, own, ours, timeout_s)
+        try:
+            yield world
+        except PreemptedError as error:  # all processes agreed on it
+            stopped = error
         world.together(lambda: None)  # nobody leaves while another still needs the store
-    except PreemptedError as stop:
-        _part(alarm)
-        if place.rank == 0:
-            raise
-        raise QuietError(EXIT_PREEMPTED) from stop
+        alarm.stop()
+        dist.destroy_process_group()
+    if stopped:
+        raise stopped if world.is_first else QuietError(EXIT_PREEMPTED)
+
+
+@contextmanager
+def _all_end_with_one(place: Place, alarm: Alarm) -> Iterator[None]:
+    try:
+        yield
     except BaseException as error:
-        if alarm is None:
-            _part(alarm)
-            raise
         told = _plainly(error, place)
         first = alarm.raise_alarm(told)  # the group stays: leaving it could wait for those that are gone
         if first.rank == place.rank:
             raise told from error
         raise QuietError(first.code) from error
-    _part(alarm)
 
 
-def _part(alarm: Alarm | None) -> None:
-    if alarm:
-        alarm.stop()
-    if dist.is_initialized():
-        dist.destroy_process_group()
+def _take_device(name: str, place: Place) -> torch.device:
+    device = choose_device(name, place)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
 
 
-def _open_store(place: Place, timeout: timedelta) -> TCPStore | HashStore:
-    if place.size == 1:
-        return HashStore()
-    host, port = place.address
-    try:
-        return TCPStore(host, port, place.size, place.rank == 0 and not place.has_launcher, timeout)
-    except RuntimeError as error:
-        raise LostContactError(
-            f"process {place.rank} of {place.size} cannot reach {host}:{port}, where the run's processes meet "
-            f"({_first_line(error)}). Check that the machine can be reached and the port is free (MASTER_PORT)."
-        ) from error
+def _enter_group(place: Place, device: torch.device, store: Store, timeout_s: float) -> World:
+    timeout = timedelta(seconds=timeout_s)
+    on_gpu = device.type == "cuda"
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+        store=store,
+        rank=place.rank,
+        world_size=place.size,
+        timeout=timeout,
+        device_id=device if on_gpu else None,
+    )
+    return World(place, device, _cpu_group(timeout), _cpu_group(timeout))
 
 
 def _cpu_group(timeout: timedelta) -> dist.ProcessGroup:
@@ -190,32 +196,6 @@ def _plainly(error: BaseException, place: Place) -> BaseException:
     if isinstance(error, UserError) or not isinstance(error, RuntimeError) or not _LOST.search(str(error)):
         return error
     return LostContactError(
-        f"process {place.rank} of {place.size} lost contact with another one ({_first_line(error)}). A process was "
-        "killed, a machine failed or the network broke. Run the same command again to continue from the newest "
-        "checkpoint."
+        f"process {place.rank} of {place.size} lost contact with another one ({first_line(error)}). A process was "
+        f"killed, a machine failed or the network broke. {AGAIN}"
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-
-
-def choose_device(name: str, place: Place) -> torch.device:
-    """The device of a process: with several GPUs on a machine, the one of its local rank.
-
-    Raises:
-        UserError: `cuda` where there is none, or fewer GPUs than processes.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("train.device is cuda, but this machine has no usable GPU; use auto or cpu.")
-    if name == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    visible = torch.cuda.device_count()
-    if visible == 1:  # also where SLURM shows each process its own GPU only
-        return torch.device("cuda", 0)
-    if place.local_rank >= visible:
-        raise UserError(
-            f"process {place.rank} is number {place.local_rank} on its machine, which has {visible} GPUs; start one "
-            "process per GPU."
-        )
-    return torch.device("cuda", place.local_rank)

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from t0train.config import RunConfig
-from t0train.config.resolve import resolve_strategy
+from t0train.config.resolve import resolve_copies, resolve_strategy
 from t0train.core.errors import PreemptedError
 from t0train.core.events import read_events
 from t0train.core.progress import progress
+from t0train.core.stop import StopRequest, stop_on_signals
 from t0train.data import RowStream, open_rows
 from t0train.dist import World, find_place, join
 from t0train.mixture import check_leaks
 from t0train.train.lock import run_lock
-from t0train.train.preempt import stop_on_signals
 from t0train.train.run import Run, Say, run_folder, start_run
 
 
@@ -66,30 +66,47 @@ def train(config: RunConfig, resume: str = "auto", say: Say = _to_stderr, force_
     Raises:
         UserError: bad input, a mixture that holds what the suite judges (`leaks.held_out`), a full or read-only disk,
             or a loss that is not finite (`NonFiniteError`).
-        PreemptedError: SIGTERM or SIGUSR1 came; a checkpoint of the step then done is written.
+        PreemptedError: SIGTERM or SIGUSR1 came; a checkpoint of the step then done is written, if one was done.
         LostContactError: another process of the run is gone.
         QuietError: another process of the run raises one of these.
     """
     place = find_place()
     shared = place.size > 1 or resolve_strategy(config.train, place.size) != "single"
-    with join(place, config.train.device, shared, config.train.timeout_s) as world:
-        resolve_strategy(config.train, place.size)  # refuses what does not fit, once for all
-        return _train(config, resume, world, say if world.is_first else _silently, force_new_mixture)
+    with stop_on_signals() as stop, join(place, config.train.device, shared, config.train.timeout_s) as world:
+        _refuse_what_does_not_fit(config, world)
+        return _train(config, resume, world, say if world.is_first else _silently, force_new_mixture, stop)
 
 
-def _train(config: RunConfig, resume: str, world: World, say: Say, force_new_mixture: bool) -> RunResult:
+def _refuse_what_does_not_fit(config: RunConfig, world: World) -> None:
+    """Once for all processes, before anything large is opened."""
+    strategy = resolve_strategy(config.train, world.size)
+    if strategy == "hsdp":
+        resolve_copies(config.train, world.size, world.place.local_size)
+    if strategy == "deepspeed":
+        from t0train.dist.zero_config import deepspeed_config
+
+        deepspeed_config(config, world.device)
+
+
+def _train(
+    config: RunConfig, resume: str, world: World, say: Say, force_new_mixture: bool, stop: StopRequest
+) -> RunResult:
+    say(f"run folder: {run_folder(config)}")
     stream = _open_stream(config, world)
+    _end_if_asked(stop, world)
     for remark in (*stream.mixture.remarks, *map(str, check_leaks(stream.mixture, config))):
         say(remark)
     batch, steps, every = config.train.batch, config.train.steps, config.train.checkpoint.every
-    with run_lock(run_folder(config)) if world.is_first else nullcontext(), stop_on_signals() as stop:
+    with run_lock(run_folder(config)) if world.is_first else nullcontext():
         run = start_run(config, stream, resume, world, force_new_mixture, say)
+        if run.step < steps:
+            _end_if_asked(stop, world)
         part = (world.rank, world.size)
         with (
             closing(stream.batches(run.position, batch.rows, batch.examples, config.data.workers, part)) as batches,
             progress("train", steps, "steps", done=run.step) if world.is_first else nullcontext(_silently) as advance,
         ):
-            is_stopped = world.any(bool(stop))
+            is_stopped = False
             while run.step < steps and not is_stopped:
                 asked = time.perf_counter()
                 rows, plan = next(batches)
@@ -102,6 +119,12 @@ def _train(config: RunConfig, resume: str, world: World, say: Say, force_new_mix
         if run.step < steps:
             raise PreemptedError(f"{stop.signal or 'a signal'} received; step {run.step} is saved in {checkpoint}.")
         return world.from_first(lambda: _result(run, checkpoint))
+
+
+def _end_if_asked(stop: StopRequest, world: World) -> None:
+    """While a run starts there is nothing to save."""
+    if world.any(bool(stop)):
+        raise PreemptedError(f"{stop.signal or 'a signal'} received before the first step; run the same command again.")
 
 
 def _open_stream(config: RunConfig, world: World) -> RowStream:

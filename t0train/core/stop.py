@@ -1,4 +1,4 @@
-"""Stopping at the next step boundary when the cluster (SIGTERM) or the user (SIGUSR1) asks for it."""
+"""Stopping at the next good moment when the cluster (SIGTERM) or the user (SIGUSR1) asks for it."""
 
 from __future__ import annotations
 
@@ -22,23 +22,29 @@ class StopRequest:
         return bool(self.signal)
 
 
+_open: list[StopRequest] = []
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
     """Within the block a signal only sets a flag, however often it comes: nothing that is being written is disturbed.
 
-    Outside the main thread (some notebooks) Python allows no handlers, and signals keep their usual effect.
+    A block inside another one has the same flag. Outside the main thread (some notebooks) Python allows no handlers,
+    and signals keep their usual effect.
     """
+    if _open or threading.current_thread() is not threading.main_thread():
+        yield _open[0] if _open else StopRequest()
+        return
     request = StopRequest()
 
     def note(number: int, frame: FrameType | None) -> None:
         request.signal = signal.Signals(number).name
 
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
     before = {number: signal.signal(number, note) for number in SIGNALS}
+    _open.append(request)
     try:
         yield request
     finally:
+        _open.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
