@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,10 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from t0train.evals import Results, Selection
+    from t0train.evals.dataset_results import DatasetResult, GeneratedResult
+
+_BASELINES = ("chance", "majority")
+_OVER_PROMPTS = ("median [quartiles]", "mean [95 %]", "min - max")
 
 
 def command(
@@ -115,45 +120,51 @@ def _print_results(results: Results, prompts: bool) -> None:
 
 
 def _print_ranked(title: str, results: Results) -> None:
-    further = sorted({metric for task in results.tasks for metric in task.metrics})
-    table = _table(
-        f"{title}: accuracy in %",
-        ["dataset"],
-        ["rows", "prompts", "chance", "majority", "median [quartiles]", "mean [95 %]", "min - max"]
-        + [f"{metric}: median" for metric in further],
-    )
+    metrics = sorted({metric for task in results.tasks for metric in task.metrics})
+    further = [f"{metric}: {figure}" for metric in metrics for figure in ("median [95 %]", *_BASELINES)]
+    columns = ["rows", "prompts", *_BASELINES, *_OVER_PROMPTS, *further]
+    table = _table(f"{title}: accuracy in %", ["dataset"], columns)
     for task in results.tasks:
-        spread = task.spread
-        table.add_row(
-            escape(f"{task.dataset} {task.split}"),
-            str(spread.rows),
-            str(len(task.prompts)),
-            _percent(spread.chance),
-            _percent(spread.majority),
-            _bracketed(spread.median, spread.iqr),
-            _bracketed(spread.mean, spread.mean_interval),
-            f"{_percent(spread.min)} - {_percent(spread.max)}",
-            *[_percent(task.metrics[metric]["median"]) if metric in task.metrics else "" for metric in further],
-        )
+        cells = _over_prompts(task, [task.spread.chance, task.spread.majority])
+        for metric in metrics:
+            if metric in task.metrics:
+                cells.append(_bracketed(task.metrics[metric]["median"], task.metric_intervals[metric]))
+                cells += [_percent(task.metric_baselines[metric][baseline]) for baseline in _BASELINES]
+            else:
+                cells += [""] * (1 + len(_BASELINES))
+        table.add_row(escape(f"{task.dataset} {task.split}"), *cells)
     _show(table)
 
 
 def _print_generated(title: str, results: Results) -> None:
-    columns = ["rows", "prompts", "median [quartiles]", "mean [95 %]", "min - max", "medians of all metrics"]
+    columns = ["rows", "prompts", "constant", *_OVER_PROMPTS, "medians of all metrics (constant answer)"]
     table = _table(f"{title}: what it writes, in %", ["dataset", "metric"], columns)
     for task in results.generated:
-        spread = task.spread
-        table.add_row(
-            escape(f"{task.dataset} {task.split}"),
-            task.metric,
-            str(spread.rows),
-            str(len(task.prompts)),
-            _bracketed(spread.median, spread.iqr),
-            _bracketed(spread.mean, spread.mean_interval),
-            f"{_percent(spread.min)} - {_percent(spread.max)}",
-            ", ".join(f"{name} {_percent(values['median'])}" for name, values in task.metrics.items()),
-        )
+        medians = {name: values["median"] for name, values in task.metrics.items()}
+        cells = _over_prompts(task, [task.metric_baselines[task.metric]["constant"]])
+        figures = _beside_constant(medians, task.metric_baselines)
+        table.add_row(escape(f"{task.dataset} {task.split}"), task.metric, *cells, figures)
     _show(table)
+
+
+def _over_prompts(task: DatasetResult | GeneratedResult, baselines: list[float]) -> list[str]:
+    """Rows and prompts, what it takes no model to get, and the columns of `_OVER_PROMPTS`."""
+    spread = task.spread
+    return [
+        str(spread.rows),
+        str(len(task.prompts)),
+        *map(_percent, baselines),
+        _bracketed(spread.median, spread.iqr),
+        _bracketed(spread.mean, spread.mean_interval),
+        f"{_percent(spread.min)} - {_percent(spread.max)}",
+    ]
+
+
+def _beside_constant(values: Mapping[str, float], baselines: Mapping[str, Mapping[str, float]]) -> str:
+    """Every metric with what a constant answer gets."""
+    return ", ".join(
+        f"{name} {_percent(one)} ({_percent(baselines[name]['constant'])})" for name, one in values.items()
+    )
 
 
 def _print_differences(results: Results) -> None:
@@ -177,7 +188,12 @@ def _print_prompts(results: Results) -> None:
     for task in results.tasks:
         for prompt in task.prompts:
             one = prompt.statistics
-            remarks = [f"{name} {_percent(value)}" for name, value in prompt.metrics.items()]
+            remarks = [
+                f"{name} {_bracketed(value, prompt.metric_intervals[name])} ("
+                + ", ".join(f"{which} {_percent(one)}" for which, one in prompt.metric_baselines[name].items())
+                + ")"
+                for name, value in prompt.metrics.items()
+            ]
             remarks += [f"{remark}: {number}" for remark, number in prompt.remarks.items()]
             table.add_row(
                 task.dataset,
@@ -193,7 +209,7 @@ def _print_prompts(results: Results) -> None:
             table.add_row(task.dataset, f"{escape(name)}: {reason}", *[""] * len(columns), style="dim")
     for result in results.generated:
         for written in result.prompts:
-            figures = ", ".join(f"{name} {_percent(value)}" for name, value in written.metrics.items())
+            figures = _beside_constant(written.metrics, written.metric_baselines)
             score = _bracketed(written.score.score, written.score.interval)
             table.add_row(result.dataset, escape(written.name), str(written.score.rows), "", "", "", score, figures)
         for name, reason in result.left_out.items():

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,26 +16,13 @@ from t0train.core.errors import UserError
 from t0train.core.progress import progress
 from t0train.data import Vocabulary
 from t0train.evals.answerer import Answerer
-from t0train.evals.jobs import Job, build_jobs
-from t0train.evals.metrics import class_f1
-from t0train.evals.prompts import RankedPrompt
-from t0train.evals.ranking import MAX_TARGETS, Scores
-from t0train.evals.results import (
-    GENERATIONS,
-    SCORES,
-    DatasetResult,
-    DifferenceResult,
-    Mistake,
-    PromptResult,
-    Results,
-)
-from t0train.evals.statistics import Answers, summarise
-from t0train.evals.suites import SuiteEntry
+from t0train.evals.dataset_results import GENERATIONS, SCORES, DifferenceResult
+from t0train.evals.jobs import build_jobs
+from t0train.evals.ranked import evaluate_choices
+from t0train.evals.results import Results
 from t0train.evals.written import evaluate_texts
 from t0train.model import T5
 from t0train.tasks import Dataset
-
-_MISTAKES = 3  # shown of each dataset's worst prompt
 
 
 def evaluate(
@@ -80,7 +66,7 @@ def evaluate(
     jobs, missing = build_jobs(vocabulary, suite, source, store, catalogue, templates, limit, seed)
     answerer = Answerer(model, vocabulary, answers)
     with progress("evaluate", sum(job.items for job in jobs), "items") as advance:
-        ranked = [_rank(answerer, job, seed, advance) for job in jobs if job.ranked]
+        ranked = [evaluate_choices(answerer, job, seed, advance) for job in jobs if job.ranked]
         generated = [evaluate_texts(answerer, job, seed, advance) for job in jobs if job.texts]
     results = Results(
         model={**(facts or {}), **({"weights": answerer.fingerprint} if answers else {})},
@@ -96,101 +82,6 @@ def evaluate(
         generations=_joined(GENERATIONS, [table for _, table in generated]),
     )
     return replace(results, differences=_differences(suite, results))
-
-
-def _rank(
-    answerer: Answerer, job: Job, seed: int, advance: Callable[[float], object]
-) -> tuple[DatasetResult, pa.Table]:
-    """Score and summarise all prompts of a dataset that apply to at least one of its rows."""
-    entry = job.entry
-    unused = {prompt.name: "applies to no row" for prompt in job.ranked if not len(prompt.rows)}
-    prompts = [prompt for prompt in job.ranked if len(prompt.rows)]
-    groups = [answerer.scores(prompt, advance) for prompt in prompts]
-    answers = [_answers(prompt, values) for prompt, values in zip(prompts, groups, strict=True)]
-    statistics, spread = summarise(answers, seed)
-    result = DatasetResult(
-        dataset=entry.dataset.key,
-        split=entry.split,
-        family=entry.dataset.family,
-        revision=job.revision,
-        spread=spread,
-        prompts=tuple(
-            PromptResult(prompt.name, prompt.task, prompt.identity, one, _metrics(entry, some), _remarks(prompt))
-            for prompt, some, one in zip(prompts, answers, statistics, strict=True)
-        ),
-        not_ranked={**entry.left_out, **unused},
-        caveat=entry.asked.caveat,
-        mistakes=_mistakes(answerer.vocabulary, prompts, answers),
-    )
-    return result, pa.concat_tables([_table(entry, *parts) for parts in zip(prompts, groups, answers, strict=True)])
-
-
-def _mistakes(
-    vocabulary: Vocabulary, prompts: Sequence[RankedPrompt], answers: Sequence[Answers]
-) -> tuple[Mistake, ...]:
-    """The first wrong answers under the prompt with the lowest accuracy."""
-    worst = min(range(len(prompts)), key=lambda k: answers[k].scores.mean())
-    prompt, given = prompts[worst], answers[worst]
-    mistakes = []
-    for i in np.flatnonzero(given.scores == 0)[:_MISTAKES].tolist():
-        inputs, choices = prompt.item(i)
-        texts = [vocabulary.decode(choice) for choice in choices]
-        gold = given.gold[i]
-        mistakes.append(
-            Mistake(
-                prompt=prompt.name,
-                row=int(prompt.rows[i]),
-                input=vocabulary.decode(inputs),
-                answer=texts[given.predictions[i]],
-                gold=texts[gold] if gold >= 0 else None,
-            )
-        )
-    return tuple(mistakes)
-
-
-def _answers(prompt: RankedPrompt, scores: Sequence[Scores]) -> Answers:
-    places = range(len(prompt.rows))
-    return Answers(
-        items=prompt.rows,
-        predictions=np.array([values.argmax() for values in scores], dtype=np.int64),
-        grades=[prompt.grades(i) for i in places],
-        gold=np.array([prompt.gold(i) for i in places], dtype=np.int64),
-        classes=prompt.classes,
-    )
-
-
-def _metrics(entry: SuiteEntry, answers: Answers) -> dict[str, float]:
-    f1 = class_f1(answers) if "f1" in entry.asked.metrics else None
-    return {} if f1 is None else {"f1": f1}
-
-
-def _remarks(prompt: RankedPrompt) -> dict[str, int]:
-    """What is odd about a prompt's items: it makes no error, but a reader of the figures should know."""
-    found = {"empty choice": 0, "choices with the same tokens": 0, f"choice cut to {MAX_TARGETS} tokens": 0}
-    empty, alike, cut = found
-    for i in range(len(prompt.rows)):
-        choices = prompt.item(i)[1]
-        lengths = [len(choice) for choice in choices]
-        found[empty] += min(lengths) == 1  # EOS alone
-        found[alike] += len({choice[:MAX_TARGETS].tobytes() for choice in choices}) < len(choices)
-        found[cut] += max(lengths) > MAX_TARGETS
-    return {**prompt.remarks, **{remark: number for remark, number in found.items() if number}}
-
-
-def _table(entry: SuiteEntry, prompt: RankedPrompt, scores: Sequence[Scores], answers: Answers) -> pa.Table:
-    rows = len(scores)
-    columns = {
-        "dataset": [entry.dataset.key] * rows,
-        "split": [entry.split] * rows,
-        "task": [prompt.task] * rows,
-        "prompt": [prompt.name] * rows,
-        "row": answers.items,
-        "scores": scores,
-        "prediction": answers.predictions,
-        "gold": answers.gold,
-        "right": answers.scores,
-    }
-    return pa.table(columns, schema=SCORES)
 
 
 def _joined(schema: pa.Schema, tables: Sequence[pa.Table]) -> pa.Table:

@@ -1,9 +1,10 @@
-"""Metrics of answers, computed by the libraries that define them: scikit-learn, sacrebleu, rouge-score. All 0 to 1."""
+"""Metrics of written answers, computed by the libraries that define them: sacrebleu, rouge-score. All 0 to 1."""
 
 from __future__ import annotations
 
 import re
 import string
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import cast
@@ -11,28 +12,10 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from t0train.evals.statistics import Answers
-
 Texts = Sequence[str]
 References = Sequence[Sequence[str]]  # one or more right answers to each prompt
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-
-def class_f1(answers: Answers) -> float | None:
-    """F1 of the second class if there are two, the mean of every class's F1 if there are more.
-
-    So defined for MRPC and QQP (GLUE) and for CB (SuperGLUE). A row whose gold is no choice counts as a wrong answer.
-
-    Returns:
-        None where the classes are not the same in every row.
-    """
-    from sklearn.metrics import f1_score
-
-    if answers.classes is None:
-        return None
-    labels = [1] if answers.classes == 2 else list(range(answers.classes))
-    return float(f1_score(answers.gold, answers.predictions, labels=labels, average="macro", zero_division=0))
 
 
 def item_scores(metric: str, outputs: Texts, references: References) -> NDArray[np.float64]:
@@ -46,6 +29,11 @@ def item_scores(metric: str, outputs: Texts, references: References) -> NDArray[
     score = ITEM_METRICS[metric]()
     pairs = zip(outputs, references, strict=True)
     return np.array([max(score(output, right) for right in rights) for output, rights in pairs], dtype=np.float64)
+
+
+def constant_answer(references: References) -> str:
+    """The right answer of the most rows, the first of equally frequent ones: what one can write without reading."""
+    return Counter(text for rights in references for text in dict.fromkeys(rights)).most_common(1)[0][0]
 
 
 def corpus_bleu(outputs: Texts, references: References) -> float:

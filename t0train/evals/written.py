@@ -9,9 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from t0train.evals.answerer import Answerer
+from t0train.evals.dataset_results import GENERATIONS, GeneratedPrompt, GeneratedResult
 from t0train.evals.jobs import Job
-from t0train.evals.metrics import corpus_bleu, item_scores
-from t0train.evals.results import GENERATIONS, GeneratedPrompt, GeneratedResult
+from t0train.evals.metrics import constant_answer, corpus_bleu, item_scores
 from t0train.evals.statistics import spread_over_prompts
 from t0train.evals.suites import SuiteEntry
 from t0train.evals.texts import TextPrompt
@@ -39,9 +39,24 @@ def evaluate_texts(
     )
     results = []
     for prompt, some, values, one in zip(prompts, outputs, scored, scores, strict=True):
-        bleu = {"bleu": corpus_bleu(some, prompt.references)} if "bleu" in entry.asked.metrics else {}
-        metrics = {metric: float(of_items.mean()) for metric, of_items in values.items()} | bleu
-        results.append(GeneratedPrompt(prompt.task.template.name, prompt.task.name, prompt.identity, one, metrics))
+        constant = constant_answer(prompt.references)
+        everywhere = [constant] * len(some)
+        metrics = {metric: float(of_items.mean()) for metric, of_items in values.items()}
+        baselines = {metric: float(item_scores(metric, everywhere, prompt.references).mean()) for metric in metrics}
+        if "bleu" in entry.asked.metrics:
+            metrics["bleu"] = corpus_bleu(some, prompt.references)
+            baselines["bleu"] = corpus_bleu(everywhere, prompt.references)
+        results.append(
+            GeneratedPrompt(
+                name=prompt.task.template.name,
+                task=prompt.task.name,
+                identity=prompt.identity,
+                score=one,
+                metrics=metrics,
+                constant_answer=constant,
+                metric_baselines={metric: {"constant": value} for metric, value in baselines.items()},
+            )
+        )
     result = GeneratedResult(
         dataset=entry.dataset.key,
         split=entry.split,

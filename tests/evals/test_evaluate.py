@@ -214,6 +214,15 @@ def test_f1_stands_beside_the_accuracy(films: Path, vocabulary: Vocabulary) -> N
         pairs = [(line["gold"], line["prediction"]) for line in lines if line["prompt"] == name]
         assert metrics["f1"] == pytest.approx(f1_score(*zip(*pairs, strict=True)))
     assert task.metrics["f1"]["mean"] == pytest.approx(np.mean([metrics["f1"] for metrics in with_f1.values()]))
+    low, high = task.metric_intervals["f1"]
+    assert low <= task.metrics["f1"]["median"] <= high
+    # the share of class 1 decides what baselines get: 40 of 60 rows are good, and label i % 3 > 0 of the long ones
+    shares = [40 / 60, np.mean([row["label"] for row in ROWS if row["long"]])]
+    majority = np.mean([2 * share / (1 + share) for share in shares])
+    chance = np.mean([share / (share + 0.5) for share in shares])
+    assert task.metric_baselines == {"f1": {"chance": pytest.approx(chance), "majority": pytest.approx(majority)}}
+    of_prompt = results.as_dict()["tasks"][0]["prompts"][1]
+    assert set(of_prompt["metrics"]) == set(of_prompt["metric_intervals"]) == set(of_prompt["metric_baselines"])
 
 
 def test_bad_input_gives_one_message(films: Path, vocabulary: Vocabulary) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,15 @@ def test_metrics_are_those_of_the_libraries_on_the_rendered_rows(
     assert prompt.metrics["rougeL"] == pytest.approx(np.mean(values)) == prompt.score.score
     assert prompt.metrics["bleu"] == pytest.approx(corpus_bleu(outputs, [targets]).score / 100)
     assert 0 < prompt.metrics["exact_match"] == np.mean([target == outputs[0] for target in targets]) < 1
+    constant, count = Counter(targets).most_common(1)[0]
+    assert prompt.constant_answer == constant
+    rouge = [scorer.score(right, constant)["rougeL"].fmeasure for right in targets]
+    assert prompt.metric_baselines == {
+        "rougeL": {"constant": pytest.approx(np.mean(rouge))},
+        "bleu": {"constant": pytest.approx(corpus_bleu([constant] * len(ROWS), [targets]).score / 100)},
+        "exact_match": {"constant": pytest.approx(count / len(ROWS))},
+    }
+    assert task.metric_baselines == prompt.metric_baselines
     assert (task.metric, prompt.name, prompt.score.rows) == ("rougeL", "say it", len(ROWS))
     assert prompt.score.interval[0] < prompt.score.score < prompt.score.interval[1]
     assert task.spread.mean == task.spread.median == prompt.score.score

@@ -1,0 +1,121 @@
+"""What is ranked: the answers that a model chooses to the prompts with answer choices, and how good they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from t0train.data import Vocabulary
+from t0train.evals.answerer import Answerer
+from t0train.evals.dataset_results import SCORES, DatasetResult, Mistake, PromptResult
+from t0train.evals.f1 import f1_of_prompts
+from t0train.evals.jobs import Job
+from t0train.evals.prompts import RankedPrompt
+from t0train.evals.ranking import MAX_TARGETS, Scores
+from t0train.evals.statistics import Answers, summarise
+from t0train.evals.suites import SuiteEntry
+
+_MISTAKES = 3  # shown of each dataset's worst prompt
+
+
+def evaluate_choices(
+    answerer: Answerer, job: Job, seed: int, advance: Callable[[float], object]
+) -> tuple[DatasetResult, pa.Table]:
+    """Score and summarise all prompts of a dataset that apply to at least one of its rows."""
+    entry = job.entry
+    unused = {prompt.name: "applies to no row" for prompt in job.ranked if not len(prompt.rows)}
+    prompts = [prompt for prompt in job.ranked if len(prompt.rows)]
+    groups = [answerer.scores(prompt, advance) for prompt in prompts]
+    answers = [_answers(prompt, values) for prompt, values in zip(prompts, groups, strict=True)]
+    statistics, spread = summarise(answers, seed)
+    f1s, f1_interval = f1_of_prompts(answers, seed) if "f1" in entry.asked.metrics else ([None] * len(prompts), None)
+    result = DatasetResult(
+        dataset=entry.dataset.key,
+        split=entry.split,
+        family=entry.dataset.family,
+        revision=job.revision,
+        spread=spread,
+        prompts=tuple(
+            PromptResult(
+                name=prompt.name,
+                task=prompt.task,
+                identity=prompt.identity,
+                statistics=one,
+                metrics={"f1": f1.value} if f1 else {},
+                metric_intervals={"f1": f1.interval} if f1 else {},
+                metric_baselines={"f1": {"chance": f1.chance, "majority": f1.majority}} if f1 else {},
+                remarks=_remarks(prompt),
+            )
+            for prompt, one, f1 in zip(prompts, statistics, f1s, strict=True)
+        ),
+        not_ranked={**entry.left_out, **unused},
+        metric_intervals={"f1": f1_interval} if f1_interval else {},
+        caveat=entry.asked.caveat,
+        mistakes=_mistakes(answerer.vocabulary, prompts, answers),
+    )
+    return result, pa.concat_tables([_table(entry, *parts) for parts in zip(prompts, groups, answers, strict=True)])
+
+
+def _mistakes(
+    vocabulary: Vocabulary, prompts: Sequence[RankedPrompt], answers: Sequence[Answers]
+) -> tuple[Mistake, ...]:
+    """The first wrong answers under the prompt with the lowest accuracy."""
+    worst = min(range(len(prompts)), key=lambda k: answers[k].scores.mean())
+    prompt, given = prompts[worst], answers[worst]
+    mistakes = []
+    for i in np.flatnonzero(given.scores == 0)[:_MISTAKES].tolist():
+        inputs, choices = prompt.item(i)
+        texts = [vocabulary.decode(choice) for choice in choices]
+        gold = given.gold[i]
+        mistakes.append(
+            Mistake(
+                prompt=prompt.name,
+                row=int(prompt.rows[i]),
+                input=vocabulary.decode(inputs),
+                answer=texts[given.predictions[i]],
+                gold=texts[gold] if gold >= 0 else None,
+            )
+        )
+    return tuple(mistakes)
+
+
+def _answers(prompt: RankedPrompt, scores: Sequence[Scores]) -> Answers:
+    places = range(len(prompt.rows))
+    return Answers(
+        items=prompt.rows,
+        predictions=np.array([values.argmax() for values in scores], dtype=np.int64),
+        grades=[prompt.grades(i) for i in places],
+        gold=np.array([prompt.gold(i) for i in places], dtype=np.int64),
+        classes=prompt.classes,
+    )
+
+
+def _remarks(prompt: RankedPrompt) -> dict[str, int]:
+    """What is odd about a prompt's items: it makes no error, but a reader of the figures should know."""
+    found = {"empty choice": 0, "choices with the same tokens": 0, f"choice cut to {MAX_TARGETS} tokens": 0}
+    empty, alike, cut = found
+    for i in range(len(prompt.rows)):
+        choices = prompt.item(i)[1]
+        lengths = [len(choice) for choice in choices]
+        found[empty] += min(lengths) == 1  # EOS alone
+        found[alike] += len({choice[:MAX_TARGETS].tobytes() for choice in choices}) < len(choices)
+        found[cut] += max(lengths) > MAX_TARGETS
+    return {**prompt.remarks, **{remark: number for remark, number in found.items() if number}}
+
+
+def _table(entry: SuiteEntry, prompt: RankedPrompt, scores: Sequence[Scores], answers: Answers) -> pa.Table:
+    rows = len(scores)
+    columns = {
+        "dataset": [entry.dataset.key] * rows,
+        "split": [entry.split] * rows,
+        "task": [prompt.task] * rows,
+        "prompt": [prompt.name] * rows,
+        "row": answers.items,
+        "scores": scores,
+        "prediction": answers.predictions,
+        "gold": answers.gold,
+        "right": answers.scores,
+    }
+    return pa.table(columns, schema=SCORES)
