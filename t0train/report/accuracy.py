@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from t0train.report import figures
 from t0train.report.parts import Part, Sentences, Table, picture
@@ -42,6 +43,7 @@ def accuracy(runs: Sequence[Run]) -> list[Part]:
         header = ("dataset", "split", *model, *held_out, "prompts", "rows", "median", "mean", "chance", "majority")
         names = 2 + len(model) + len(held_out)
         parts.append(Table((*header, "untrained"), rows, title=f"Suite {suite}, accuracy in %", names=names))
+        parts += _further_metrics(runs, suite)
         parts.append(Sentences([_scored(run, suite) for run in runs if suite in run.results]))
         if held_out:
             parts.append(Sentences([f"{name}: {said}." for name, why in given_up.items() for said in why.values()]))
@@ -59,6 +61,29 @@ def accuracy(runs: Sequence[Run]) -> list[Part]:
         )
     )
     return parts
+
+
+def _further_metrics(runs: Sequence[Run], suite: str) -> list[Part]:
+    """What else the suite asks for, e.g. F1, beside what guesses and constant answers get by it."""
+    rows = []
+    for dataset, split in evaluated(runs, suite):
+        for run in runs:
+            entry = datasets(run.results.get(suite)).get((dataset, split), {})
+            for metric, over_prompts in entry.get("metrics", {}).items():
+                baselines = entry.get("metric_baselines", {}).get(metric, {})
+                rows.append(
+                    (
+                        *(dataset, split, *([run.name] if len(runs) > 1 else []), metric),
+                        with_interval(over_prompts["median"], entry.get("metric_intervals", {}).get(metric)),
+                        percent(over_prompts["mean"]),
+                        percent(baselines.get("chance")),
+                        percent(baselines.get("majority")),
+                    )
+                )
+    if not rows:
+        return []
+    header = ("dataset", "split", *(["run"] if len(runs) > 1 else []), "metric", "median", "mean", "chance", "majority")
+    return [Table(header, rows, title=f"Suite {suite}, further metrics in %", names=len(header) - 4)]
 
 
 def _scored(run: Run, suite: str) -> str:
@@ -94,25 +119,40 @@ def every_prompt(runs: Sequence[Run]) -> list[Part]:
     """A folded table of prompts for each dataset."""
     parts: list[Part] = []
     for run in runs:
+        owner = f"{run.name}, " if len(runs) > 1 else ""
         for suite, results in run.results.items():
             before = datasets(run.untrained.get(suite))
             for key, entry in datasets(results).items():
                 untrained = {prompt["task"]: prompt["accuracy"] for prompt in before.get(key, {}).get("prompts", [])}
-                rows = [
-                    (
-                        prompt["name"],
-                        f"{prompt['rows']:,}",
-                        with_interval(prompt["accuracy"], prompt.get("interval")),
-                        percent(prompt["chance"]),
-                        percent(prompt["majority"]),
-                        percent(untrained.get(prompt["task"])),
-                        f"{prompt['gold_not_in_choices']:,}",
-                    )
-                    for prompt in entry["prompts"]
-                ]
-                left_out = entry.get("not_ranked", {}).items()
-                rows += [(name, NOTHING, f"not ranked: {reason}", *[NOTHING] * 4) for name, reason in left_out]
-                header = ("prompt", "rows", "accuracy", "chance", "majority", "untrained", "gold is no choice")
-                owner = f"{run.name}, " if len(runs) > 1 else ""
-                parts.append(Table(header, rows, title=f"{owner}{suite}: {key[0]} {key[1]}", folded=True))
+                parts.append(_prompts(f"{owner}{suite}: {key[0]} {key[1]}", entry, untrained))
     return parts or [Sentences(["No evaluation yet."])]
+
+
+def _prompts(title: str, entry: dict[str, Any], untrained: dict[str, float]) -> Table:
+    """The prompts of a dataset; columns of further metrics and of remarks only where there are any."""
+    prompts = entry["prompts"]
+    metrics = list(dict.fromkeys(metric for prompt in prompts for metric in prompt.get("metrics", {})))
+    has_remarks = any(prompt.get("remarks") for prompt in prompts)
+    header = ("prompt", "rows", "accuracy", "chance", "majority", "untrained", *metrics, "right answer is no choice")
+    rows = [
+        (
+            prompt["name"],
+            f"{prompt['rows']:,}",
+            with_interval(prompt["accuracy"], prompt.get("interval")),
+            percent(prompt["chance"]),
+            percent(prompt["majority"]),
+            percent(untrained.get(prompt["task"])),
+            *(percent(prompt.get("metrics", {}).get(metric)) for metric in metrics),
+            f"{prompt['gold_not_in_choices']:,}",
+            *([_remarks(prompt)] if has_remarks else []),
+        )
+        for prompt in prompts
+    ]
+    columns = (*header, "remarks") if has_remarks else header
+    for name, reason in entry.get("not_ranked", {}).items():
+        rows.append((name, NOTHING, f"not ranked: {reason}", *[NOTHING] * (len(columns) - 3)))
+    return Table(columns, rows, title=title, folded=True)
+
+
+def _remarks(prompt: dict[str, Any]) -> str:
+    return ", ".join(f"{text}: {number:,}" for text, number in prompt.get("remarks", {}).items()) or NOTHING

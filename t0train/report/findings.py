@@ -45,6 +45,7 @@ def _generated(runs: Sequence[Run]) -> list[Part]:
                 f"{entry['rows']:,}",
                 with_interval(entry["median"], entry["interval"]),
                 with_interval(entry["mean"], entry["mean_interval"]),
+                percent(entry.get("metric_baselines", {}).get(entry["metric"], {}).get("constant")),
                 ", ".join(f"{name} {percent(values['median'])}" for name, values in entry["metrics"].items()),
             )
             for run, entry in _entries(runs, suite, "generated")
@@ -59,6 +60,7 @@ def _generated(runs: Sequence[Run]) -> list[Part]:
                 "rows",
                 "median",
                 "mean",
+                "constant answer",
                 "medians of all metrics",
             )
             parts.append(Table(header, rows, title=f"Suite {suite}, in %", names=4))
@@ -74,6 +76,8 @@ def _generated(runs: Sequence[Run]) -> list[Part]:
             ]
             title = f"{run.name}, {suite}: {entry['dataset']} {entry['split']}, every prompt"
             parts.append(Table(("prompt", "rows", entry["metric"], "all metrics"), prompts, title=title, folded=True))
+    if any(entry.get("metric_baselines") for suite in suites(runs) for _, entry in _entries(runs, suite, "generated")):
+        parts.append(Sentences(["The constant answer is the most frequent right one, written whatever is asked."]))
     return parts
 
 

@@ -50,8 +50,9 @@ def published_results() -> Sequence[Published]:
         rows = list(csv.DictReader(stream))
     found: dict[tuple[str, ...], dict[str, str]] = {}
     for row in rows:
-        # by source too: what is remembered must not hide behind what was read elsewhere
-        one = found.setdefault((row["model"], row["dataset"], row["minus"], row["source"]), dict(row, note=""))
+        # by source, too: what is remembered must not hide behind what was read elsewhere; and by the set of prompts
+        key = tuple(row[name] for name in ("model", "dataset", "minus", "source", "prompts"))
+        one = found.setdefault(key, dict(row, note=""))
         one[row["statistic"]] = row["value"]
         if row["note"] not in one["note"]:
             one["note"] = "; ".join(filter(None, [one["note"], row["note"]]))

@@ -57,6 +57,8 @@ class _Ranked(_OverPrompts):
     majority: float
     prompts: Annotated[list[_Prompt], Field(min_length=1)]
     metrics: dict[str, _OverPrompts] = {}
+    metric_intervals: dict[str, _Interval] = {}
+    metric_baselines: dict[str, dict[str, float]] = {}
     not_ranked: dict[str, str] = {}
     caveat: str = ""
     mistakes: list[_Mistake] = []
@@ -81,6 +83,7 @@ class _Generated(_OverPrompts):
     interval: _Interval
     mean_interval: _Interval
     metrics: dict[str, _OverPrompts]
+    metric_baselines: dict[str, dict[str, float]] = {}
     prompts: Annotated[list[_GeneratedPrompt], Field(min_length=1)]
     caveat: str = ""
 

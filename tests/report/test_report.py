@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from t0train.core.errors import UserError
-from t0train.report import headlines, read_run, read_runs, write_report
+from t0train.report import card_text, headlines, read_run, read_runs, write_report
 
-from .conftest import WriteRun, make_run, results, step_event
+from .conftest import WriteRun, cells, make_run, results, step_event
 
 TINY = {"model": {"start": "random", "size": "tiny"}}
 EVENTS = [
@@ -91,6 +91,25 @@ def test_headline_figures_stand_in_both_pages(page: Path, markdown: str) -> None
         assert "80.0 [77.0, 83.0]" in words
         assert "optimizer.lr is 0.01 where T0 has 0.001" in words
         assert "2 of 12,200" in words
+
+
+def test_further_metrics_stand_in_report_and_card(write_run: WriteRun, tmp_path: Path) -> None:
+    document = results({"movies": [0.9, 0.7], "mail": [0.5]})
+    document["tasks"][0] |= {
+        "metrics": {"f1": {"median": 0.61, "mean": 0.62}},
+        "metric_intervals": {"f1": [0.55, 0.66]},
+        "metric_baselines": {"f1": {"chance": 0.4, "majority": 0.3}},
+    }
+    one, two = document["tasks"][0]["prompts"]
+    one |= {"metrics": {"f1": 0.63}, "remarks": {"empty choice": 2}}
+    two |= {"metrics": {"f1": 0.61}}
+    run = write_run(suites={"demo": document}, **TINY)
+    for text in (write_report([run], tmp_path / "out").with_suffix(".md").read_text(), card_text(run, 300, [])):
+        where = ("movies", "test[:200]", "f1")
+        assert cells(text, *where)[3:] == ["61.0 [55.0, 66.0]", "62.0", "40.0", "30.0"]
+        assert "| mail | test[:200] | f1 |" not in text
+        assert cells(text, "prompt 0")[6:] == ["63.0", "0", "empty choice: 2"]
+        assert cells(text, "prompt 1")[6:] == ["61.0", "0", "-"]
 
 
 def test_what_was_scored_and_what_was_not_is_said(markdown: str) -> None:
