@@ -2,7 +2,7 @@
 
 from t0train.config.architecture import SIZES, T5Config
 from t0train.model.batch import Batch
-from t0train.model.build import init_model, meta_model
+from t0train.model.build import init_model, init_weights, meta_model
 from t0train.model.canary import canary
 from t0train.model.compiling import compile_blocks, graph_count
 from t0train.model.export import export_model
@@ -29,6 +29,7 @@ __all__ = [
     "find_weights",
     "graph_count",
     "init_model",
+    "init_weights",
     "load_model",
     "loss",
     "loss_denominator",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -27,7 +27,7 @@ from t0train.model import (
     compile_blocks,
     find_weights,
     graph_count,
-    init_model,
+    init_weights,
     meta_model,
     open_start,
 )
@@ -253,7 +253,7 @@ def build_model(config: RunConfig, stream: RowStream, architecture: T5Config, wo
     if config.train.canary:
         rows, _ = stream.take(RowState(), rows=_CANARY_ROWS)
         with precision(config.train, world.device):
-            canary(_shallow(model, config.seed).to(world.device), rows)
+            canary(_shallow(model, config.seed, world.device), rows)
     model.checkpoint_activations(config.train.activation_checkpointing)
     if config.train.compile:
         compile_blocks(model, world.device)
@@ -289,6 +289,9 @@ def _check_vocabulary(vocabulary: Vocabulary, architecture: T5Config) -> None:
         )
 
 
-def _shallow(model: T5, seed: int) -> T5:
+def _shallow(model: T5, seed: int, device: torch.device) -> T5:
     """As wide as the model, whose weights may be spread over processes, and so shallow that each can have it whole."""
-    return init_model("tiny", seed, attention=model.attention, **{**asdict(model.config), "num_layers": 2})
+    config = replace(model.config, num_layers=2)
+    shallow = meta_model(config, model.attention).to_empty(device=device)
+    init_weights(dict(shallow.named_parameters()), config, seed)
+    return shallow

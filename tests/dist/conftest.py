@@ -8,8 +8,7 @@ import pytest
 from train.conftest import VOCABULARY_SIZE, one_thread, world
 
 from t0train.config.architecture import T5Config
-from t0train.model import T5
-from t0train.model.build import init_weights
+from t0train.model import T5, init_weights
 from t0train.train.checkpoint import CheckpointWriter, Manifest
 
 __all__ = ["models", "one_thread", "world"]

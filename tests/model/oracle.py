@@ -12,8 +12,7 @@ from transformers import T5Config as HFConfig
 from transformers import T5ForConditionalGeneration
 
 from t0train.data import RowBatch, build_rows
-from t0train.model import T5, T5Config
-from t0train.model.build import init_weights
+from t0train.model import T5, T5Config, init_weights
 
 VOCABULARY = 97
 V11 = T5Config(VOCABULARY, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=3, dropout=0.0)

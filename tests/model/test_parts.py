@@ -21,8 +21,7 @@ from torch.distributed.tensor import DTensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from t0train.config import RunConfig
-from t0train.model import T5, Fill, T5Config, init_model, load_model, meta_model, open_start, open_weights
-from t0train.model.build import init_weights
+from t0train.model import T5, Fill, T5Config, init_model, init_weights, load_model, meta_model, open_start, open_weights
 from tests.model.oracle import V10, V11, make_model
 
 
