@@ -22,9 +22,8 @@ from t0train.evals import evaluate, rank
 from t0train.prompts import Rendered, load_templates
 from t0train.tasks import Dataset, load_catalogue, open_table
 
-from .conftest import huggingface, small_model
+from .conftest import small_model
 from .films import CATALOGUE, ROWS, TEMPLATES, write_films
-from .test_ranking import one_choice_at_a_time
 
 
 @pytest.fixture(scope="module")
@@ -369,31 +368,6 @@ def test_a_random_scorer_is_at_chance(
     rows = np.array([one.rows for one in everything])
     expected = np.average([one.chance for one in everything], weights=rows)
     assert np.average([one.accuracy for one in everything], weights=rows) == pytest.approx(expected, abs=0.02)
-
-
-def test_scores_equal_a_loop_over_single_choices_on_every_dataset(
-    real_data: Path, promptsource_folder: Path, t5_vocabulary: Path, store: str
-) -> None:
-    """Hugging Face's T5, one choice at a time, on one row of every dataset under two of its prompts."""
-    vocabulary, model = load_vocabulary(t5_vocabulary), small_model(32_128, d_model=32, num_layers=1)
-    tasks = [{"dataset": key, "split": split, "prompts": 2} for key, split in AT_HAND.items()]
-    few = SuiteConfig.model_validate({"name": "few", "tasks": tasks})
-    results = evaluate(model, vocabulary, few, source=str(real_data), store=store, limit=1)
-    examples = {
-        place: example
-        for key, split in AT_HAND.items()
-        for place, example in rendered(key, split, str(real_data)).items()
-    }
-    lines = results.scores.to_pylist()
-    assert {line["dataset"] for line in lines} == set(AT_HAND)
-    items = []
-    for line in lines:
-        example = examples[line["task"], line["row"]]
-        choices = [np.append(ids, np.uint16(1))[:256] for ids in vocabulary.encode_many(list(example.choices or ()))]
-        items.append((vocabulary.encode(example.input)[:1024], choices))
-    expected = one_choice_at_a_time(huggingface(model), items)
-    np.testing.assert_allclose(np.concatenate([line["scores"] for line in lines]), np.concatenate(expected), atol=1e-4)
-    assert [line["prediction"] for line in lines] == [int(values.argmax()) for values in expected]
 
 
 def test_a_small_model_on_real_rows_equals_ranking_the_rendered_texts(
