@@ -12,6 +12,7 @@ from t0train.config.load import check, locate, resolve_yaml
 from t0train.config.schema import Section
 
 Metric = Literal["f1", "exact_match", "token_f1", "contains", "rouge1", "rouge2", "rougeL", "bleu"]
+Normalise = Literal["sum", "mean_tokens", "mean_chars"]
 
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # becomes the name of a folder or file
@@ -36,6 +37,11 @@ class SuiteTask(Section):
         description="all templates of that kind, the original-task ones, the first, k of them, or their names; "
         "not for bigbench, whose tasks bring their own",
     )
+    normalise: Normalise = Field(
+        "sum",
+        description="rank and bigbench: what is compared between choices: sum of the log-probabilities of a choice's "
+        "tokens (the original), or that sum divided by its tokens (EOS included) or by its characters",
+    )
     limit: int | None = Field(None, ge=1, description="score this many rows, drawn by a fixed seed; all when empty")
     metrics: list[Metric] = Field(
         [],
@@ -51,7 +57,7 @@ class SuiteTask(Section):
     def _keys_fit_the_kind(self) -> SuiteTask:
         of_others = {
             "rank": {"references", "max_new_tokens"},
-            "generate": set(),
+            "generate": {"normalise"},
             "bigbench": {"split", "prompts", "metrics", "references", "max_new_tokens"},
         }[self.kind]
         if wrong := sorted(of_others & self.model_fields_set):

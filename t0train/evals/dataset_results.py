@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from t0train.config.suite import Normalise
 from t0train.core.bootstrap import Difference, Interval
 from t0train.evals.statistics import AccuracySpread, PromptScore, PromptStatistics, Spread
 
@@ -21,7 +22,7 @@ _ITEM = [
 SCORES = pa.schema(
     [
         *_ITEM,
-        ("scores", pa.list_(pa.float64())),
+        ("scores", pa.list_(pa.float64())),  # sums of log-probabilities, whatever is compared
         ("prediction", pa.int32()),
         ("gold", pa.int32()),  # -1: the gold target is no choice
         ("right", pa.float64()),  # 1 or 0; BIG-bench: the target score of the prediction
@@ -119,6 +120,7 @@ class DatasetResult:
         prompts: each prompt.
         not_ranked: prompts left out, with the reason.
         metric_intervals: 95 % bootstraps over rows of the medians over prompts of the further metrics.
+        normalise: what is compared between choices, see `SuiteTask`.
         caveat: what to know before reading anything into the figures.
         mistakes: some wrong answers under the prompt with the lowest accuracy.
     """
@@ -131,6 +133,7 @@ class DatasetResult:
     prompts: tuple[PromptResult, ...]
     not_ranked: dict[str, str]
     metric_intervals: dict[str, Interval] = field(default_factory=dict)
+    normalise: Normalise = "sum"
     caveat: str = ""
     mistakes: tuple[Mistake, ...] = ()
 
@@ -151,6 +154,7 @@ class DatasetResult:
             "split": self.split,
             "family": self.family,
             "revision": self.revision,
+            "normalise": self.normalise,
             **asdict(self.spread),
             "metrics": self.metrics,
             "metric_intervals": self.metric_intervals,

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from t0train.config.suite import Normalise
+from t0train.core.hashing import content_hash
 from t0train.data import Vocabulary
 from t0train.evals.answerer import Answerer
 from t0train.evals.dataset_results import SCORES, DatasetResult, Mistake, PromptResult
 from t0train.evals.f1 import f1_of_prompts
 from t0train.evals.jobs import Job
 from t0train.evals.prompts import RankedPrompt
-from t0train.evals.ranking import MAX_TARGETS, Scores
+from t0train.evals.ranking import MAX_TARGETS, Scores, Tokens
 from t0train.evals.statistics import Answers, summarise
 from t0train.evals.suites import SuiteEntry
 
@@ -28,7 +32,8 @@ def evaluate_choices(
     unused = {prompt.name: "applies to no row" for prompt in job.ranked if not len(prompt.rows)}
     prompts = [prompt for prompt in job.ranked if len(prompt.rows)]
     groups = [answerer.scores(prompt, advance) for prompt in prompts]
-    answers = [_answers(prompt, values) for prompt, values in zip(prompts, groups, strict=True)]
+    divide = partial(_lengths, entry.asked.normalise, answerer.vocabulary)
+    answers = [_answers(prompt, values, divide) for prompt, values in zip(prompts, groups, strict=True)]
     statistics, spread = summarise(answers, seed)
     f1s, f1_interval = f1_of_prompts(answers, seed) if "f1" in entry.asked.metrics else ([None] * len(prompts), None)
     result = DatasetResult(
@@ -41,7 +46,7 @@ def evaluate_choices(
             PromptResult(
                 name=prompt.name,
                 task=prompt.task,
-                identity=prompt.identity,
+                identity=_identity(prompt, entry.asked.normalise),
                 statistics=one,
                 metrics={"f1": f1.value} if f1 else {},
                 metric_intervals={"f1": f1.interval} if f1 else {},
@@ -52,6 +57,7 @@ def evaluate_choices(
         ),
         not_ranked={**entry.left_out, **unused},
         metric_intervals={"f1": f1_interval} if f1_interval else {},
+        normalise=entry.asked.normalise,
         caveat=entry.asked.caveat,
         mistakes=_mistakes(answerer.vocabulary, prompts, answers),
     )
@@ -81,11 +87,31 @@ def _mistakes(
     return tuple(mistakes)
 
 
-def _answers(prompt: RankedPrompt, scores: Sequence[Scores]) -> Answers:
+def _identity(prompt: RankedPrompt, normalise: Normalise) -> str:
+    return prompt.identity if normalise == "sum" else content_hash([prompt.identity, normalise])
+
+
+def _lengths(normalise: Normalise, vocabulary: Vocabulary, choices: Sequence[Tokens]) -> NDArray[np.float64]:
+    """What the score of each choice is divided by, [choices]."""
+    cut = [choice[:MAX_TARGETS] for choice in choices]
+    match normalise:
+        case "sum":
+            return np.ones(len(cut))
+        case "mean_tokens":
+            return np.array([len(choice) for choice in cut], dtype=np.float64)
+        case "mean_chars":  # an empty choice is EOS alone
+            return np.array([max(1, len(vocabulary.decode(choice))) for choice in cut], dtype=np.float64)
+
+
+def _answers(
+    prompt: RankedPrompt, scores: Sequence[Scores], lengths: Callable[[Sequence[Tokens]], NDArray[np.float64]]
+) -> Answers:
     places = range(len(prompt.rows))
     return Answers(
         items=prompt.rows,
-        predictions=np.array([values.argmax() for values in scores], dtype=np.int64),
+        predictions=np.array(
+            [(values / lengths(prompt.item(i)[1])).argmax() for i, values in enumerate(scores)], dtype=np.int64
+        ),
         grades=[prompt.grades(i) for i in places],
         gold=np.array([prompt.gold(i) for i in places], dtype=np.int64),
         classes=prompt.classes,

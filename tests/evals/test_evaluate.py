@@ -224,6 +224,40 @@ def test_f1_stands_beside_the_accuracy(films: Path, vocabulary: Vocabulary) -> N
     assert set(of_prompt["metrics"]) == set(of_prompt["metric_intervals"]) == set(of_prompt["metric_baselines"])
 
 
+def test_scores_are_divided_by_tokens_or_characters(
+    tmp_path: Path, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`no` has 2 tokens with EOS and 2 characters, `a very red answer` 5 and 17.
+
+    Scores -1 and -2: by tokens -0.5 and -0.4, so the long one wins. -1 and -4: -0.5 and -0.8, by characters -0.5 and
+    -0.24, so it wins by characters alone.
+    """
+    short, long = "no", "a very red answer"
+    assert (len(vocabulary.encode(short)), len(vocabulary.encode(long)), len(long)) == (1, 4, 17)
+    folder = tmp_path / "bigbench" / "two"
+    folder.mkdir(parents=True)
+    examples = [{"input": f"question {i}", "target_scores": {short: 1, long: 0}} for i in range(2)]
+    (folder / "task.json").write_text(json.dumps({"examples": examples}))
+
+    def score(task: str, row: int, choices: list[np.ndarray]) -> np.ndarray:
+        of_long = (-2.0, -4.0)[row]
+        return np.array([-1.0 if vocabulary.decode(choice) == short else of_long for choice in choices])
+
+    with_scorer(monkeypatch, score)
+    identities = set()
+    for normalise, right in (("sum", [1, 1]), ("mean_tokens", [0, 1]), ("mean_chars", [0, 0])):
+        entry = {"dataset": "two", "kind": "bigbench", "normalise": normalise}
+        chosen = SuiteConfig.model_validate({"name": "two", "tasks": [entry]})
+        results = evaluate(small_model(vocabulary.size), vocabulary, chosen, source=str(tmp_path))
+        lines = results.scores.to_pylist()
+        assert [line["right"] for line in lines] == right
+        assert [sorted(line["scores"]) for line in lines] == [[-2, -1], [-4, -1]]  # sums are kept
+        [task] = results.as_dict()["tasks"]
+        assert (task["normalise"], task["mean"]) == (normalise, np.mean(right))
+        identities.add(task["prompts"][0]["identity"])
+    assert len(identities) == 3  # one is not compared with the other
+
+
 def test_bad_input_gives_one_message(films: Path, vocabulary: Vocabulary) -> None:
     with pytest.raises(UserError, match=r"'filmz'.*did you mean 'films'"):
         run(films, vocabulary, chosen=SuiteConfig.model_validate({"name": "s", "tasks": [{"dataset": "filmz"}]}))

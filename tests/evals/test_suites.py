@@ -112,6 +112,8 @@ GENERATE = "{dataset: films, kind: generate"
     [
         (RANK + ", metrics: [rouge1]}", "the only further metric is f1"),
         (RANK + ", references: x}", "references has no meaning with kind: rank"),
+        (GENERATE + ", metrics: [rouge1], normalise: mean_chars}", "normalise has no meaning with kind: generate"),
+        (RANK + ", normalise: mean}", "normalise"),
         (GENERATE + "}", "kind: generate needs metrics"),
         (GENERATE + ", metrics: [bleu, rouge1]}", "the first must score single answers"),
         (GENERATE + ", metrics: [f1]}", "compared by token_f1"),
