@@ -20,6 +20,8 @@ def accuracy(runs: Sequence[Run]) -> list[Part]:
     for suite in suites(runs):
         given_up = {run.name: run.results.get(suite, {}).get("not_held_out") or {} for run in runs}
         held_out = ("held out",) if any(given_up.values()) else ()
+        of_suite = [line for line in lines if line.suite == suite]
+        untrained = ("untrained",) if any(line.untrained is not None for line in of_suite) else ()
         rows = [
             (
                 line.dataset,
@@ -32,17 +34,16 @@ def accuracy(runs: Sequence[Run]) -> list[Part]:
                 with_interval(line.mean, line.mean_interval),
                 percent(line.chance),
                 percent(line.majority),
-                percent(line.untrained),
+                *([percent(line.untrained)] if untrained else []),
             )
-            for line in lines
-            if line.suite == suite
+            for line in of_suite
         ]
         if not rows:  # nothing is ranked in this suite
             continue
         model = ("run",) if len(runs) > 1 else ()
         header = ("dataset", "split", *model, *held_out, "prompts", "rows", "median", "mean", "chance", "majority")
         names = 2 + len(model) + len(held_out)
-        parts.append(Table((*header, "untrained"), rows, title=f"Suite {suite}, accuracy in %", names=names))
+        parts.append(Table((*header, *untrained), rows, title=f"Suite {suite}, accuracy in %", names=names))
         parts += _further_metrics(runs, suite)
         parts.append(Sentences([_scored(run, suite) for run in runs if suite in run.results]))
         if held_out:
@@ -132,8 +133,12 @@ def _prompts(title: str, entry: dict[str, Any], untrained: dict[str, float]) -> 
     """The prompts of a dataset; columns of further metrics and of remarks only where there are any."""
     prompts = entry["prompts"]
     metrics = list(dict.fromkeys(metric for prompt in prompts for metric in prompt.get("metrics", {})))
-    has_remarks = any(prompt.get("remarks") for prompt in prompts)
-    header = ("prompt", "rows", "accuracy", "chance", "majority", "untrained", *metrics, "right answer is no choice")
+    left_out = entry.get("not_ranked", {}).items()
+    notes = int(bool(left_out) or any(prompt.get("remarks") for prompt in prompts))
+    header = (
+        *("prompt", "rows", "accuracy", "chance", "majority", *(["untrained"] if untrained else [])),
+        *(*metrics, "right answer is no choice"),
+    )
     rows = [
         (
             prompt["name"],
@@ -141,17 +146,15 @@ def _prompts(title: str, entry: dict[str, Any], untrained: dict[str, float]) -> 
             with_interval(prompt["accuracy"], prompt.get("interval")),
             percent(prompt["chance"]),
             percent(prompt["majority"]),
-            percent(untrained.get(prompt["task"])),
+            *([percent(untrained.get(prompt["task"]))] if untrained else []),
             *(percent(prompt.get("metrics", {}).get(metric)) for metric in metrics),
             f"{prompt['gold_not_in_choices']:,}",
-            *([_remarks(prompt)] if has_remarks else []),
+            *[_remarks(prompt)] * notes,
         )
         for prompt in prompts
     ]
-    columns = (*header, "remarks") if has_remarks else header
-    for name, reason in entry.get("not_ranked", {}).items():
-        rows.append((name, NOTHING, f"not ranked: {reason}", *[NOTHING] * (len(columns) - 3)))
-    return Table(columns, rows, title=title, folded=True)
+    rows += [(name, *[NOTHING] * (len(header) - 1), f"not ranked: {reason}") for name, reason in left_out]
+    return Table((*header, *["remarks"] * notes), rows, title=title, notes=notes, folded=True)
 
 
 def _remarks(prompt: dict[str, Any]) -> str:

@@ -8,32 +8,27 @@ from typing import Any
 from t0train.report.parts import Part, Sentences, Table
 from t0train.report.published import Published, published_on
 from t0train.report.runs import Run
-from t0train.report.scores import NOTHING, datasets, evaluated, percent, suites, with_interval
+from t0train.report.scores import NOTHING, percent, suites, with_interval
 
 
 def published_beside(runs: Sequence[Run]) -> list[Part]:
     """For each suite a table of our runs and of published models, dataset by dataset."""
     parts: list[Part] = []
     for suite in suites(runs):
+        groups: dict[tuple[str, str, str], list[tuple[str, ...]]] = {}  # by name, dataset, and dataset subtracted
+        for results, run in ((run.results[suite], run) for run in runs if suite in run.results):
+            for entry in (*results["tasks"], *results.get("generated", ())):
+                groups.setdefault((entry["dataset"], entry["dataset"], ""), []).append(_own(run, entry))
+            for entry in results.get("differences", ()):
+                key = (entry["name"], entry["of"], entry["minus"])
+                groups.setdefault(key, []).append(_own_difference(run, entry))
         rows: list[tuple[str, ...]] = []
-        for dataset, split in evaluated(runs, suite):
-            if published := published_on(dataset):
-                rows += [
-                    _own(run, datasets(run.results.get(suite))[dataset, split])
-                    for run in runs
-                    if (dataset, split) in datasets(run.results.get(suite))
-                ]
-                rows += [_others(dataset, row) for row in published]
-        for run in runs:
-            for entry in run.results.get(suite, {}).get("generated", []):
-                if published := published_on(entry["dataset"]):
-                    rows += [_own(run, entry), *(_others(entry["dataset"], row) for row in published)]
-            for entry in run.results.get(suite, {}).get("differences", []):
-                if published := published_on(entry["of"], entry["minus"]):
-                    rows += [_own_difference(run, entry), *(_others(entry["name"], row) for row in published)]
+        for (name, dataset, minus), own in groups.items():
+            if published := published_on(dataset, minus):
+                rows += [*own, *(_others(name, row) for row in published)]
         if rows:
-            header = ("dataset", "model", "standing", "note", "prompts", "median", "mean")
-            parts.append(Table(header, rows, title=f"Suite {suite}, in %", names=4, folded=True))
+            header = ("dataset", "model", "standing", "prompts", "median", "mean", "rows, or source and what to know")
+            parts.append(Table(header, rows, title=f"Suite {suite}, in %", names=3, notes=1, folded=True))
     if parts:
         parts.append(
             Sentences(
@@ -51,15 +46,15 @@ def _own(run: Run, entry: dict[str, Any]) -> tuple[str, ...]:
     median = with_interval(entry["median"], entry.get("interval"))
     mean = with_interval(entry["mean"], entry.get("mean_interval"))
     note = f"{entry['rows']:,} rows of {entry['split']}"
-    return (entry["dataset"], run.name, "this report", note, f"{len(entry['prompts'])}", median, mean)
+    return (entry["dataset"], run.name, "this report", f"{len(entry['prompts'])}", median, mean, note)
 
 
 def _own_difference(run: Run, entry: dict[str, Any]) -> tuple[str, ...]:
     median = with_interval(entry["median"], entry["median_interval"])
     mean = with_interval(entry["mean"], entry["mean_interval"])
-    return (entry["name"], run.name, "this report", f"{entry['items']:,} rows", NOTHING, median, mean)
+    return (entry["name"], run.name, "this report", NOTHING, median, mean, f"{entry['items']:,} rows")
 
 
 def _others(name: str, row: Published) -> tuple[str, ...]:
     note = "; ".join(filter(None, [row.source, row.note]))
-    return (name, row.model, row.standing, note, row.prompts or NOTHING, percent(row.median), percent(row.mean))
+    return (name, row.model, row.standing, row.prompts or NOTHING, percent(row.median), percent(row.mean), note)

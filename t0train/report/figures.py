@@ -28,6 +28,10 @@ QUIET = "#8a8f98"
 COLOURS = ("#3b82d6", "#e0762f", "#2a9d78", "#a667c8", "#d14b5a", "#a58a1f", "#4aa8b5", "#9a6b4f")
 
 
+_TITLE = 26
+"""Characters of a title that fit above a panel of the accuracy figure."""
+
+
 class Box(NamedTuple):
     """One model in a panel of the accuracy figure: the accuracies (fractions of 1) of its prompts."""
 
@@ -206,7 +210,8 @@ def accuracy_boxes(panels: Sequence[Panel]) -> Figure:
                 else {}
             )
             axis.set_xticks(range(len(boxes)), names, **tilted)
-            axis.set(title=dataset, ylim=(0, 100), xlim=(-0.6, len(boxes) - 0.4))
+            axis.set(ylim=(0, 100), xlim=(-0.6, len(boxes) - 0.4))
+            _title(axis, dataset)
             axis.grid(visible=False, axis="x")
         for axis in axes[len(panels) :]:
             axis.set_visible(False)
@@ -214,6 +219,14 @@ def accuracy_boxes(panels: Sequence[Panel]) -> Figure:
             row[0].set_ylabel("accuracy (%)")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
     return figure
+
+
+def _title(axis: Axes, text: str) -> None:
+    """A title that stays within its panel: a long one in two lines, and smaller if need be."""
+    if len(text) > _TITLE:
+        text = text.replace(" (", "\n(") if " (" in text else text.replace("/", "/\n", 1)
+    longest = max(map(len, text.split("\n")))
+    axis.set_title(text, fontsize=9.5 * min(1.0, _TITLE / longest))
 
 
 def _box(axis: Axes, place: int, values: Floats, tint: str) -> None:

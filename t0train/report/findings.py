@@ -11,8 +11,8 @@ from t0train.report.runs import Run
 from t0train.report.scores import percent, suites, with_interval
 from t0train.report.shared_texts import shared_texts
 
-_LONGEST = 400
-"""Characters of a text that is shown."""
+_ENDS = 300
+"""Characters that are shown of the beginning and of the end of a long text: there instructions and questions stand."""
 
 
 def findings(runs: Sequence[Run]) -> list[Section]:
@@ -36,6 +36,12 @@ def _entries(runs: Sequence[Run], suite: str, key: str) -> Iterator[tuple[Run, d
             yield run, entry
 
 
+_GENERATED = (
+    *("dataset", "split", "run", "metric", "prompts", "rows", "median", "mean"),
+    *("constant answer", "medians of all metrics"),
+)
+
+
 def _generated(runs: Sequence[Run]) -> list[Part]:
     parts: list[Part] = []
     for suite in suites(runs):
@@ -51,34 +57,23 @@ def _generated(runs: Sequence[Run]) -> list[Part]:
             for run, entry in _entries(runs, suite, "generated")
         ]
         if rows:
-            header = (
-                "dataset",
-                "split",
-                "run",
-                "metric",
-                "prompts",
-                "rows",
-                "median",
-                "mean",
-                "constant answer",
-                "medians of all metrics",
-            )
-            parts.append(Table(header, rows, title=f"Suite {suite}, in %", names=4))
-        for run, entry in _entries(runs, suite, "generated"):
-            prompts = [
-                (
-                    prompt["name"],
-                    f"{prompt['rows']:,}",
-                    with_interval(prompt["score"], prompt["interval"]),
-                    ", ".join(f"{name} {percent(value)}" for name, value in prompt["metrics"].items()),
-                )
-                for prompt in entry["prompts"]
-            ]
-            title = f"{run.name}, {suite}: {entry['dataset']} {entry['split']}, every prompt"
-            parts.append(Table(("prompt", "rows", entry["metric"], "all metrics"), prompts, title=title, folded=True))
+            parts.append(Table(_GENERATED, rows, title=f"Suite {suite}, in %", names=4, notes=1))
+        parts += [_generated_prompts(run, suite, entry) for run, entry in _entries(runs, suite, "generated")]
     if any(entry.get("metric_baselines") for suite in suites(runs) for _, entry in _entries(runs, suite, "generated")):
         parts.append(Sentences(["The constant answer is the most frequent right one, written whatever is asked."]))
     return parts
+
+
+def _generated_prompts(run: Run, suite: str, entry: dict[str, Any]) -> Table:
+    rows = [
+        (
+            *(prompt["name"], f"{prompt['rows']:,}", with_interval(prompt["score"], prompt["interval"])),
+            ", ".join(f"{name} {percent(value)}" for name, value in prompt["metrics"].items()),
+        )
+        for prompt in entry["prompts"]
+    ]
+    title = f"{run.name}, {suite}: {entry['dataset']} {entry['split']}, every prompt"
+    return Table(("prompt", "rows", entry["metric"], "all metrics"), rows, title=title, notes=1, folded=True)
 
 
 def _differences(runs: Sequence[Run]) -> list[Part]:
@@ -164,5 +159,5 @@ def _missing(runs: Sequence[Run]) -> list[Part]:
 
 
 def _shortened(text: str) -> str:
-    """The beginning of a long text."""
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."
+    """The ends of a long text."""
+    return text if len(text) <= 2 * _ENDS else f"{text[:_ENDS]} ... {text[-_ENDS:]}"

@@ -12,6 +12,9 @@ from t0train import __version__
 from t0train.report.figures import INK
 from t0train.report.parts import Picture, Section
 
+_LONG = 44
+"""Characters from which on the text of a cell is broken into lines."""
+
 
 def markdown(title: str, sections: Sequence[Section]) -> str:
     """The report as GitHub-flavoured Markdown; its figures are files beside it."""
@@ -41,7 +44,8 @@ def _environment(autoescape: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(md=_escape_markdown, code=_code, inline_svg=_inline_svg, anchor=_anchor)
+    filters = {"md": _escape_markdown, "code": _code, "inline_svg": _inline_svg, "anchor": _anchor}
+    environment.filters.update({**filters, "cell_class": _cell_class})
     return environment
 
 
@@ -54,6 +58,12 @@ def _escape_markdown(text: str) -> str:
 def _code(sentence: str) -> Markup:
     """A sentence for HTML: escaped, with `...` set as code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(Markup.escape(sentence))))  # noqa: S704 (escaped)
+
+
+def _cell_class(cell: str, is_text: bool) -> Markup:
+    """The class of a table's cell: texts stand at the left, long ones are wrapped."""
+    classes = [*(["text"] if is_text else []), *(["long"] if len(cell) > _LONG else [])]
+    return Markup(f' class="{" ".join(classes)}"') if classes else Markup()  # noqa: S704 (our own words)
 
 
 def _anchor(title: str) -> str:

@@ -14,14 +14,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells are plain text. The first `names` columns are aligned left, the others right. Folded tables start shut."""
+    """Cells are plain text. Folded tables start shut.
+
+    The first `names` and the last `notes` columns hold texts, aligned left; those between hold numbers, aligned right.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     title: str = ""
     names: int = 1
+    notes: int = 0
     folded: bool = False
     kind: str = "table"
+
+    @property
+    def is_text(self) -> list[bool]:
+        """Whether each column holds texts."""
+        columns = len(self.header)
+        return [place < self.names or place >= columns - self.notes for place in range(columns)]
 
 
 @dataclass(frozen=True)

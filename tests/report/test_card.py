@@ -53,7 +53,7 @@ def test_card_holds_data_recipe_deviations_results_and_caveats(run: Path) -> Non
     assert text.index("| imdb | 11 | 75.00 |") < text.index("| glue/mrpc | 7 | 25.00 |")
     assert "| examples seen | 20 |" in text  # 10 in each of the two steps
     assert "optimizer.lr is 0.01 where T0 has 0.001" in text
-    assert "| crows_pairs | test[:200] | 3 | 200 | 80.0 [77.0, 83.0] | 80.0 [78.0, 82.0] | 50.0 | 52.5 | - |" in text
+    assert "| crows_pairs | test[:200] | 3 | 200 | 80.0 [77.0, 83.0] | 80.0 [78.0, 82.0] | 50.0 | 52.5 |" in text
     assert "crows_pairs: It measures something else." in text
     assert "| crows_pairs | T0 | as published |" in text
     assert "mail test: no folder mail" in text
