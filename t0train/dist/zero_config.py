@@ -122,14 +122,12 @@ def deepspeed_config(config: RunConfig, device: torch.device) -> dict[str, Any]:
 
 def _refuse_by_name(own: Mapping[str, Any]) -> None:
     """Refuse keys that the run decides, that make it inexact, or that are not known at the top."""
-    keys = [str(key) for key in own]
-    inner = [f"{_ZERO}.{key}" for key in _section(_ZERO, own)]
-    for key in (*keys, *inner):
+    for key in (*own, *(f"{_ZERO}.{inner}" for inner in _section(_ZERO, own))):
         if key in _DECIDED:
             raise UserError(f"{_WHERE} sets {key}, which {_DECIDED[key]} decides; leave it out of DeepSpeed's keys.")
         if key in _REFUSED:
             raise UserError(f"{_WHERE} sets {key}: {_REFUSED[key]}. Leave it out, or use train.strategy=fsdp.")
-    for key in keys:
+    for key in own:
         if key not in _ALLOWED:
             raise UserError(f"{_WHERE} sets {key}, which no run may set there; {nearest(key, _ALLOWED)}")
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
-from t0train.config import RunConfig, load_config
 from t0train.core.errors import UserError
 from t0train.dist import Place, find_place
-from t0train.dist.device import choose_device
-from t0train.dist.place import first_host
-from t0train.dist.zero_config import deepspeed_config
+from t0train.dist.device import check_cards, choose_device
+from t0train.dist.place import first_host, tasks_of_node
 
 TORCHRUN = {
     "RANK": "5",
@@ -25,7 +21,9 @@ TORCHRUN = {
 SRUN = {  # as SLURM 22.05 sets them with srun -N2 -n4
     "SLURM_PROCID": "3",
     "SLURM_NTASKS": "4",
+    "SLURM_STEP_NUM_TASKS": "4",
     "SLURM_LOCALID": "1",
+    "SLURM_NODEID": "1",
     "SLURM_STEP_ID": "0",
     "SLURM_JOB_ID": "71042",
     "SLURM_JOB_NODELIST": "n[1-2]",
@@ -38,7 +36,9 @@ def test_alone() -> None:
     assert find_place({}) == Place(0, 1, 0, 1)
     batch_script = {key: value for key, value in SRUN.items() if "STEP" not in key} | {"SLURM_PROCID": "0"}
     assert find_place(batch_script) == Place()
-    assert find_place({**SRUN, "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}) == Place()
+    assert find_place({**SRUN, "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}) == Place()
+    shell_of_salloc = {**SRUN, "SLURM_STEP_ID": "4294967290", "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}
+    assert find_place(shell_of_salloc) == Place(), "SLURM_NTASKS is the allocation's there"
 
 
 def test_torchrun() -> None:
@@ -50,6 +50,20 @@ def test_torchrun() -> None:
 def test_srun() -> None:
     assert find_place(SRUN) == Place(3, 4, 1, 2, ("n1", 29400 + 42))
     assert find_place({**SRUN, "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "77"}).address == ("10.0.0.1", 77)
+    without = {key: value for key, value in SRUN.items() if key != "SLURM_STEP_NUM_TASKS"}
+    assert find_place({**without, "SLURM_NTASKS": "6"}).size == 6
+
+
+@pytest.mark.parametrize(
+    ("tasks", "of_nodes"),
+    [("4", [4]), ("8(x2)", [8, 8]), ("8(x2),4", [8, 8, 4]), ("1,2(x3),16", [1, 2, 2, 2, 16])],
+)
+def test_tasks_of_each_machine(tasks: str, of_nodes: list[int]) -> None:
+    assert [tasks_of_node(tasks, node) for node in range(len(of_nodes))] == of_nodes
+    with pytest.raises(UserError, match=rf"says nothing about machine {len(of_nodes)} \(SLURM_NODEID\)"):
+        tasks_of_node(tasks, len(of_nodes))
+    place = {**SRUN, "SLURM_STEP_TASKS_PER_NODE": tasks, "SLURM_NODEID": str(len(of_nodes) - 1)}
+    assert find_place(place).local_size == of_nodes[-1]
 
 
 @pytest.mark.parametrize(
@@ -76,10 +90,6 @@ def test_incomplete_environments() -> None:
         find_place({**SRUN, "SLURM_STEP_NODELIST": "", "SLURM_JOB_NODELIST": ""})
 
 
-def config(world: Path, *overrides: str) -> RunConfig:
-    return load_config(world / "run.yaml", overrides)
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_devices() -> None:
     assert choose_device("auto", Place()) == torch.device("cpu")
@@ -98,26 +108,10 @@ def test_one_gpu_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_device("cuda", Place(3, 4, 1, 2)) == torch.device("cuda", 0), "SLURM shows each task its own"
 
 
-def test_deepspeed_keys(world: Path) -> None:
-    own = "train.deepspeed={stage: 2, config: {zero_optimization: {overlap_comm: false}, steps_per_print: 5}}"
-    made = deepspeed_config(config(world, own), torch.device("cpu"))
-    assert made["zero_optimization"] == {"stage": 2, "overlap_comm": False}
-    assert made["steps_per_print"] == 5
-    assert made["gradient_clipping"] == 0.0
-    assert made["bf16"] == {"enabled": False}
-
-
-@pytest.mark.parametrize(
-    ("key", "where"),
-    [
-        ("train_batch_size: 8", r"train_batch_size, which train\.batch\.rows decides"),
-        ("gradient_clipping: 1.0", r"gradient_clipping, which optimizer\.max_grad_norm decides"),
-        ("optimizer: {type: Adam}", r"optimizer, which optimizer\.name decides"),
-        ("fp16: {enabled: true}", r"fp16, which train\.precision"),
-        ("zero_optimization: true", "zero_optimization is True, but a section of keys is expected"),
-        ("zero_optimization: {stage: 3}", r"zero_optimization\.stage, which train\.deepspeed\.stage decides"),
-    ],
-)
-def test_deepspeed_keys_that_contradict_the_run(world: Path, key: str, where: str) -> None:
-    with pytest.raises(UserError, match=where):
-        deepspeed_config(config(world, f"train.deepspeed.config={{{key}}}"), torch.device("cpu"))
+def test_every_process_has_a_gpu_of_its_own() -> None:
+    check_cards([("a", ""), ("a", ""), ("b", "")])
+    check_cards([("a", "GPU-1"), ("a", "GPU-2"), ("b", "GPU-3")])
+    with pytest.raises(UserError, match=r"processes 1 and 3 would share one GPU of b \(GPU-2\)"):
+        check_cards([("a", "GPU-1"), ("b", "GPU-2"), ("b", "GPU-3"), ("b", "GPU-2")])
+    with pytest.raises(UserError, match=r"processes 0 and 2 one has a GPU and the other, on c, has none"):
+        check_cards([("a", "GPU-1"), ("b", "GPU-2"), ("c", "")])
