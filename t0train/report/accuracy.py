@@ -48,7 +48,7 @@ def accuracy(runs: Sequence[Run]) -> list[Part]:
         parts.append(Sentences([_scored(run, suite) for run in runs if suite in run.results]))
         if held_out:
             parts.append(Sentences([f"{name}: {said}." for name, why in given_up.items() for said in why.values()]))
-        caption = "Accuracy over prompts: a box for each model, a dot for each prompt."
+        caption = "Accuracy over prompts: a box for each model, in the order of the legend, a dot for each prompt."
         parts.append(picture(f"accuracy-{suite}", caption, figures.accuracy_boxes(_panels(runs, suite))))
     if not parts:
         return []
@@ -100,15 +100,16 @@ def _panels(runs: Sequence[Run], suite: str) -> list[figures.Panel]:
     for dataset, split in evaluated(runs, suite):
         boxes, baseline = [], None
         for index, run in enumerate(runs):
-            for label, tint, found in (
-                ("untrained", figures.QUIET, run.untrained.get(suite)),
-                (run.name, figures.colour(index), run.results.get(suite)),
+            before = f"{run.name}, untrained" if len(runs) > 1 else "untrained"
+            for name, is_trained, found in (
+                (before, False, run.untrained.get(suite)),
+                (run.name, True, run.results.get(suite)),
             ):
                 entry = datasets(found).get((dataset, split))
                 if entry is None:
                     continue
-                name = f"{run.name},\n{label}" if label == "untrained" and len(runs) > 1 else label
-                boxes.append(figures.Box(name, tint, [prompt["accuracy"] for prompt in entry["prompts"]]))
+                accuracies = [prompt["accuracy"] for prompt in entry["prompts"]]
+                boxes.append(figures.Box(name, figures.colour(index), is_trained, accuracies))
                 baseline = baseline or entry
         assert baseline is not None
         title = f"{dataset} (not held out)" if dataset in given_up else dataset

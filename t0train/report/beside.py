@@ -27,7 +27,7 @@ def published_beside(runs: Sequence[Run]) -> list[Part]:
             if published := published_on(dataset, minus):
                 rows += [*own, *(_others(name, row) for row in published)]
         if rows:
-            header = ("dataset", "model", "standing", "prompts", "median", "mean", "rows, or source and what to know")
+            header = ("dataset", "model", "standing", "prompts", "median", "mean", "source and note")
             parts.append(Table(header, rows, title=f"Suite {suite}, in %", names=3, notes=1, folded=True))
     if parts:
         parts.append(

@@ -10,7 +10,7 @@ import io
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from t0train.report.runs import Run
 from t0train.report.shares import Share
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -28,6 +29,7 @@ QUIET = "#8a8f98"
 COLOURS = ("#3b82d6", "#e0762f", "#2a9d78", "#a667c8", "#d14b5a", "#a58a1f", "#4aa8b5", "#9a6b4f")
 
 
+_WIDTH = 8.8  # inches
 _TITLE = 26
 """Characters of a title that fit above a panel of the accuracy figure."""
 
@@ -37,6 +39,7 @@ class Box(NamedTuple):
 
     model: str
     colour: str
+    is_trained: bool
     accuracies: Sequence[float]
 
 
@@ -138,7 +141,7 @@ def curves(runs: Sequence[Run], panels: Sequence[Curve]) -> Figure | None:
         for axis in axes[len(drawn) :]:
             axis.set_visible(False)
         if len(runs) > 1:
-            figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=min(len(runs), 4))
+            _legend(figure, axes[0].get_legend_handles_labels()[0])
     return figure
 
 
@@ -170,7 +173,7 @@ def task_shares(shares: Sequence[Share]) -> Figure:
     height = max(1.6, 0.6 + (0.2 * len(shares) if named else 5.4))
     with _style():
         figure: Figure
-        figure, axis = plt.subplots(figsize=(8.8, height))
+        figure, axis = plt.subplots(figsize=(_WIDTH, height))
         thick = 0.62 if named else 1.0
         axis.barh(place, high - low, left=low, height=thick, color=QUIET, alpha=0.35, label="95 % of random draws")
         axis.plot(expected, place, "|", color=INK, markersize=8 if named else 3, label="expected")
@@ -189,36 +192,42 @@ def task_shares(shares: Sequence[Share]) -> Figure:
 def accuracy_boxes(panels: Sequence[Panel]) -> Figure:
     """Accuracy over prompts, one panel for each dataset, a box for each model with a dot for each prompt."""
     import matplotlib.pyplot as plt
+    from matplotlib.patches import Patch
 
-    models = max(len(boxes) for *_, boxes in panels)
-    columns = min(len(panels), 4 if models < 4 else 2)
+    models = list(dict.fromkeys((box.model, box.colour, box.is_trained) for panel in panels for box in panel.boxes))
+    columns = min(len(panels), 4 if len(models) <= 6 else 2)
     rows = math.ceil(len(panels) / columns)
     with _style():
-        size = (max(3.4, 8.8 / 4 * columns if models < 4 else 4.4 * columns), 2.5 * rows + 0.3)
+        size = (max(3.4, _WIDTH / (4 if len(models) <= 6 else 2) * columns), 2.2 * rows + 0.3)
         figure: Figure
         figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, sharey=True)
         axes = list(grid.flat)
         for (dataset, chance, majority, boxes), axis in zip(panels, axes, strict=False):
             axis.axhline(100 * majority, color=QUIET, linestyle="--", linewidth=1, label="majority class")
             axis.axhline(100 * chance, color=QUIET, linestyle=":", linewidth=1.2, label="chance")
-            for place, (_, tint, accuracies) in enumerate(boxes):
-                _box(axis, place, 100 * np.asarray(accuracies), tint)
-            names = [box.model for box in boxes]
-            tilted = (
-                {"rotation": 20, "ha": "right"}
-                if max(len(line) for name in names for line in name.split("\n")) > 13
-                else {}
-            )
-            axis.set_xticks(range(len(boxes)), names, **tilted)
-            axis.set(ylim=(0, 100), xlim=(-0.6, len(boxes) - 0.4))
+            for place, box in enumerate(boxes):
+                _box(axis, place, box)
+            axis.set(ylim=(0, 100), xlim=(-0.6, len(boxes) - 0.4), xticks=[])
             _title(axis, dataset)
-            axis.grid(visible=False, axis="x")
         for axis in axes[len(panels) :]:
             axis.set_visible(False)
         for row in grid:
             row[0].set_ylabel("accuracy (%)")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
+        colours = [Patch(**_face(tint, trained), label=name) for name, tint, trained in models]
+        _legend(figure, [*colours, *axes[0].get_legend_handles_labels()[0]])
     return figure
+
+
+def _legend(figure: Figure, handles: Sequence[Artist]) -> None:
+    """A legend above the panels, in as many columns as its longest entry allows."""
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    columns = max(1, int(figure.get_figwidth() / (0.6 + 0.075 * longest)))
+    figure.legend(handles=list(handles), loc="outside upper left", ncols=min(columns, len(handles)))
+
+
+def _face(tint: str, is_trained: bool) -> dict[str, Any]:
+    """How a box is filled and framed: that of a model before training is empty."""
+    return {"facecolor": tint + "33" if is_trained else "none", "edgecolor": tint}
 
 
 def _title(axis: Axes, text: str) -> None:
@@ -229,7 +238,8 @@ def _title(axis: Axes, text: str) -> None:
     axis.set_title(text, fontsize=9.5 * min(1.0, _TITLE / longest))
 
 
-def _box(axis: Axes, place: int, values: Floats, tint: str) -> None:
+def _box(axis: Axes, place: int, box: Box) -> None:
+    values, tint = 100 * np.asarray(box.accuracies), box.colour
     line = {"color": tint, "linewidth": 1.2}
     axis.boxplot(
         [values],
@@ -237,10 +247,11 @@ def _box(axis: Axes, place: int, values: Floats, tint: str) -> None:
         widths=0.5,
         showfliers=False,  # every prompt is a dot anyway
         patch_artist=True,
-        boxprops={"facecolor": tint + "33", "edgecolor": tint},
+        boxprops=_face(tint, box.is_trained),
         medianprops={**line, "linewidth": 2},
         whiskerprops=line,
         capprops=line,
     )
     spread = np.linspace(-0.14, 0.14, len(values)) if len(values) > 1 else np.zeros(1)
-    axis.plot(place + spread, values, "o", color=tint, markersize=3.2, alpha=0.85)
+    fill = tint if box.is_trained else "none"
+    axis.plot(place + spread, values, "o", markeredgecolor=tint, markerfacecolor=fill, markersize=3.2, alpha=0.85)

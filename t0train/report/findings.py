@@ -150,12 +150,12 @@ def _mistakes(runs: Sequence[Run]) -> list[Part]:
 
 
 def _missing(runs: Sequence[Run]) -> list[Part]:
-    lines = [
-        f"{run.name}, {suite}: {entry['dataset']} {entry['split']}: {entry['reason']}"
-        for suite in suites(runs)
-        for run, entry in _entries(runs, suite, "missing")
-    ]
-    return [Sentences(lines)] if lines else []
+    """Each dataset and reason once, with the runs that it is true of."""
+    found: dict[str, list[str]] = {}
+    for suite in suites(runs):
+        for run, entry in _entries(runs, suite, "missing"):
+            found.setdefault(f"{suite}: {entry['dataset']} {entry['split']}: {entry['reason']}", []).append(run.name)
+    return [Sentences([f"{', '.join(names)}, {said}" for said, names in found.items()])] if found else []
 
 
 def _shortened(text: str) -> str:

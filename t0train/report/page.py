@@ -12,7 +12,7 @@ from t0train import __version__
 from t0train.report.figures import INK
 from t0train.report.parts import Picture, Section
 
-_LONG = 44
+_LONG = 30
 """Characters from which on the text of a cell is broken into lines."""
 
 

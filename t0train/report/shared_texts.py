@@ -55,12 +55,19 @@ def _compared(run: Run, suite: str, found: dict[str, Any]) -> Iterator[Part]:
     if examples:
         header = ("dataset", "row", f"one {size}", "also in training row", "share of its own")
         yield Table(header, examples, title=f"{run.name}, {suite}: rows that share most", names=4, folded=True)
-    lines = [f"{run.name}, {suite}, not compared: {key}: {reason}" for key, reason in found["not_compared"].items()]
+    if reasons := found["not_compared"]:
+        yield Table(
+            ("dataset", "reason"),
+            list(reasons.items()),
+            title=f"{run.name}, {suite}: {len(reasons)} datasets that were not compared",
+            names=2,
+            folded=True,
+        )
     trained = [event["mixture"] for event in run.of_kind("start") if event.get("mixture")]
     if trained and trained[-1] != found["mixture"]:
-        lines.append(
-            f"{run.name}, {suite}: compared with the mixture {found['mixture']}, but the run is trained on "
-            f"{trained[-1]}: check again."
+        yield Sentences(
+            [
+                f"{run.name}, {suite}: compared with the mixture {found['mixture']}, but the run is trained on "
+                f"{trained[-1]}: check again."
+            ]
         )
-    if lines:
-        yield Sentences(lines)
