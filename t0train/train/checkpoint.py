@@ -82,8 +82,13 @@ class CheckpointWriter:
 
     def __init__(self, folder: Path, keep: int, world: World = _ALONE, asynchronous: bool = False) -> None:
         self.folder, self.keep, self.world, self.asynchronous = folder, keep, world, asynchronous
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=self._use_own_gpu)
         self._pending: Future[Path] | None = None
+
+    def _use_own_gpu(self) -> None:
+        """A new thread's GPU is the first one, on which every process would take memory."""
+        if self.world.device.type == "cuda":
+            torch.cuda.set_device(self.world.device)
 
     def start(self, state: dict[str, Any], config: T5Config, manifest: Manifest) -> None:
         """Write the checkpoint of a step, after the one before it is complete.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 import t0train.train.checkpoint as module
 from t0train.config.schema import OptimizerConfig
 from t0train.core.errors import UserError
+from t0train.dist import World
 from t0train.model import T5, init_model, load_model
 from t0train.optim import build_optimizer, optimizer_state
 from t0train.train.checkpoint import (
@@ -171,6 +173,17 @@ def test_asynchronous_is_what_it_was_at_the_start(tmp_path: Path) -> None:
     for name, parameter in load_model(tmp_path / "step-00000001").named_parameters():
         assert torch.equal(parameter, before[name])
     assert all(bool((parameter == 1).all()) for parameter in load_model(tmp_path / "step-00000002").parameters())
+
+
+def test_the_thread_that_writes_keeps_to_its_process_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[tuple[str, torch.device]] = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda gpu: chosen.append((threading.current_thread().name, gpu)))
+    world = World(device=torch.device("cuda", 3))
+    writer = CheckpointWriter(tmp_path, keep=1, world=world, asynchronous=True)
+    model, optimizer = trained()
+    writer.start(state_of(model, optimizer), model.config, manifest(1))
+    writer.finish()
+    assert chosen == [("checkpoint_0", torch.device("cuda", 3))]
 
 
 def test_an_asynchronous_failure_is_raised_later(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
