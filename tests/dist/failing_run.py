@@ -9,9 +9,10 @@ import time
 
 import torch
 
+import t0train.train.loop
 from t0train.cli.main import main
 from t0train.core.errors import UserError
-from t0train.train.run import Run
+from t0train.train.run import Run, start_run
 
 torch.set_num_threads(1)
 how, step, rank = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -19,12 +20,15 @@ advance = Run.advance
 
 
 def spoiled(self, *arguments):  # type: ignore[no-untyped-def]
-    if self.step == step and self.engine.world.rank == rank:
+    is_first_attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
+    if self.step == step and self.engine.world.rank != rank and how == "kill while others sleep":
+        time.sleep(1000)  # as a process that waits for its GPU: its own thread says nothing
+    if self.step == step and self.engine.world.rank == rank and is_first_attempt:
         if how == "bad input":
             raise UserError("this process is unwell")
         if how == "bug":
             raise ZeroDivisionError("a bug in one process")
-        if how == "kill":
+        if how.startswith("kill"):
             os.kill(os.getpid(), signal.SIGKILL)
         if how == "term":
             os.kill(os.getpid(), signal.SIGTERM)
@@ -33,6 +37,13 @@ def spoiled(self, *arguments):  # type: ignore[no-untyped-def]
     return advance(self, *arguments)
 
 
+def interrupted(*arguments):  # type: ignore[no-untyped-def]
+    if how == "term at start" and arguments[3].rank == rank:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return start_run(*arguments)
+
+
+t0train.train.loop.start_run = interrupted
 Run.advance = spoiled  # type: ignore[method-assign]
 sys.argv = ["t0train", *sys.argv[4:]]
 main()

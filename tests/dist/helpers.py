@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from train.helpers import steps_of, tensors
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def torchrun(processes: int, *arguments: str, timeout: float = 600) -> None:
+def torchrun(processes: int, *arguments: str, options: Sequence[str] = (), timeout: float = 600) -> None:
     """Run a script in several processes of this machine."""
-    options = ["--standalone", f"--nproc-per-node={processes}"]
-    command = [sys.executable, "-m", "torch.distributed.run", *options, *arguments]
+    launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *options]
+    command = [sys.executable, "-m", *launcher, *arguments]
     ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 

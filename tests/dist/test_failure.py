@@ -7,12 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from train.helpers import steps_of, wait_for_step
 
-from .helpers import ENVIRONMENT, assert_same_events, ends, start_like_srun
+from t0train.core.events import read_events
+from t0train.core.stop import StopRequest
+from t0train.dist.launch import _wait
+
+from .helpers import ENVIRONMENT, assert_same_events, ends, start_like_srun, torchrun
 
 SCRIPT = str(Path(__file__).with_name("failing_run.py"))
 SETTINGS = ("train.batch.rows=6", "train.checkpoint.every=2", "train.canary=false", "train.timeout_s=20")
@@ -60,6 +65,32 @@ def test_a_process_that_hangs_is_not_waited_for_longer_than_the_timeout(world: P
     assert "process 0 of 2 lost contact" in found[0][1]
 
 
+def test_a_killed_process_is_missed_by_processes_that_cannot_notice_it(world: Path, tmp_path: Path) -> None:
+    processes = start(world, tmp_path / "run", 3, "kill while others sleep", 3, 1)
+    wait_for_step(processes[0], tmp_path / "run", 3, START_S)
+    found = ends(processes, END_S)
+    assert [code for code, _ in found] == [1, -signal.SIGKILL, 1]
+    assert "error: process 1 has given no sign of life for 20 s: it was killed" in found[0][1]
+    for rank in (0, 2):
+        assert f"process {rank} of 3 is ended: process 1 failed (exit code 1: failure)" in found[rank][1]
+
+
+def test_processes_that_cannot_notice_it_miss_the_first_one_with_its_store(world: Path, tmp_path: Path) -> None:
+    processes = start(world, tmp_path / "run", 2, "kill while others sleep", 3, 0)
+    wait_for_step(processes[0], tmp_path / "run", 3, START_S)
+    found = ends(processes, END_S)
+    assert [code for code, _ in found] == [-signal.SIGKILL, 1]
+    assert re.search(r"error: process 1 of 2 is ended: contact was lost with 127\.0\.0\.1:\d+", found[1][1])
+
+
+def test_torchrun_restarts_a_killed_process(world: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    settings = (str(world / "run.yaml"), f"output={run}", "train.steps=6", *SETTINGS)
+    torchrun(2, SCRIPT, "kill", "3", "0", "train", *settings, options=("--max-restarts=1",))
+    assert [event["step"] for event in steps_of(run)] == [1, 2, 3, 4, 5, 6]
+    assert [event["step"] for event in read_events(run / "events.jsonl", "resume")] == [2]
+
+
 def test_a_signal_to_one_stops_all_at_one_step_and_the_run_goes_on(world: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     processes = start(world, run, 2, "term", 3, 1)
@@ -72,6 +103,49 @@ def test_a_signal_to_one_stops_all_at_one_step_and_the_run_goes_on(world: Path, 
     straight = tmp_path / "straight"
     assert ends(start(world, straight, 1, "nothing", 0, 0), START_S)[0][0] == 0
     assert_same_events(run, straight)
+
+
+def test_a_signal_to_one_that_starts_stops_all_without_a_checkpoint(world: Path, tmp_path: Path) -> None:
+    processes = start(world, tmp_path / "run", 2, "term at start", 0, 1)
+    found = ends(processes, START_S)
+    assert [code for code, _ in found] == [85, 85], found
+    assert "stopped: a signal received before the first step; run the same command again." in found[0][1]
+    assert not list((tmp_path / "run" / "checkpoints").glob("step-*"))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_signal_while_torch_is_imported(world: Path, tmp_path: Path, processes: int) -> None:
+    process = launcher(world, tmp_path / "run", "train.steps=500", *(("--nproc", "2") if processes > 1 else ()))
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and not loads_torch(process.pid, of_a_child=processes > 1):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=START_S)
+    assert process.returncode == 85, stderr
+    assert stderr.count("stopped: SIGTERM received before the first step") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def loads_torch(pid: int, of_a_child: bool) -> bool:
+    """Whether the process, or its first child, has torch's library open."""
+    with suppress(FileNotFoundError, IndexError):
+        pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0]) if of_a_child else pid
+        return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+    return False
+
+
+def test_a_process_that_a_signal_ends_before_it_can_note_it(capsys: pytest.CaptureFixture[str]) -> None:
+    def wait(stop: StopRequest, sent: int) -> int:
+        children = [subprocess.Popen(["sleep", "60"]) for _ in range(2)]
+        for child in children:
+            child.send_signal(sent)
+        return _wait(children, stop)
+
+    assert wait(StopRequest("SIGTERM"), 0) == 85
+    assert capsys.readouterr().err == "stopped: SIGTERM received; run the same command again.\n"
+    assert wait(StopRequest(), signal.SIGTERM) == 1
+    assert "error: process 0 of the run was ended by SIGTERM" in capsys.readouterr().err
+    assert wait(StopRequest("SIGUSR1"), signal.SIGKILL) == 1
 
 
 def launcher(world: Path, output: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -92,7 +166,8 @@ def test_nproc_says_bad_input_once(world: Path, tmp_path: Path) -> None:
     process = launcher(world, tmp_path / "run", "train.batch.rows=5", "--nproc", "2")
     _, stderr = process.communicate(timeout=START_S)
     assert process.returncode == 2
-    assert stderr.count("error: train.batch.rows is 5") == 1
+    assert stderr.startswith("error: train.batch.rows is 5")
+    assert len(stderr.splitlines()) == 1, "before processes start"
     assert not (tmp_path / "run").exists()
 
 
