@@ -47,7 +47,7 @@ def _against(run: Run, base: Run, suite: str) -> _Compared:
     rows: list[tuple[str, ...]] = []
     reasons: dict[str, list[str]] = {}
     for key in dict.fromkeys([*theirs, *ours]):
-        (dataset, split), entry, other = key, ours.get(key), theirs.get(key)
+        (dataset, split, _), entry, other = key, ours.get(key), theirs.get(key)
         if entry is None or other is None:
             reasons.setdefault("only one of the two was scored on it", []).append(f"{dataset} {split}")
             continue
@@ -60,8 +60,8 @@ def _against(run: Run, base: Run, suite: str) -> _Compared:
                 f"{dataset} ({', '.join(other_words)})"
             )
         found = paired(
-            {task: scored for task, scored in our_items.get(key, {}).items() if task in tasks},
-            their_items.get(key, {}),
+            {task: scored for task, scored in our_items.get((dataset, split), {}).items() if task in tasks},
+            their_items.get((dataset, split), {}),
             run.results[suite]["seed"],
         )
         if found is None:
@@ -89,9 +89,13 @@ def _against(run: Run, base: Run, suite: str) -> _Compared:
     return _Compared(rows, remarks)
 
 
-def _entries(results: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
-    """Ranked and generated datasets by (dataset, split)."""
-    return {(entry["dataset"], entry["split"]): entry for entry in (*results["tasks"], *results.get("generated", ()))}
+def _entries(results: Mapping[str, Any]) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """The entries of datasets by (dataset, split, whether ranked or generated)."""
+    return {
+        (entry["dataset"], entry["split"], kind): entry
+        for kind in ("tasks", "generated")
+        for entry in results.get(kind, ())
+    }
 
 
 def _why_not(entry: Mapping[str, Any], other: Mapping[str, Any]) -> str:
@@ -100,8 +104,8 @@ def _why_not(entry: Mapping[str, Any], other: Mapping[str, Any]) -> str:
         return "results of an earlier version do not say which rows were scored: evaluate again"
     if entry["revision"] != other["revision"]:
         return "the rows are different ones: other files, or an older or newer state of them"
-    if entry.get("metric") != other.get("metric"):
-        return "the metrics are different ones"
+    if any(entry.get(key, usual) != other.get(key, usual) for key, usual in (("metric", ""), ("normalise", "sum"))):
+        return "answers were judged in different ways (metric, normalise)"
     return ""
 
 

@@ -100,6 +100,9 @@ def _caveats(runs: Sequence[Run]) -> list[Part]:
             for _, entry in _entries(runs, suite, key):
                 if entry.get("caveat"):
                     found.setdefault(entry["caveat"], {})[entry["dataset"]] = None
+                if (normalise := entry.get("normalise", "sum")) != "sum":
+                    text = f"choices were compared by {normalise} (normalise), not by their sums of log-probabilities."
+                    found.setdefault(text, {})[entry["dataset"]] = None
     return [Sentences([f"{', '.join(keys)}: {caveat}" for caveat, keys in found.items()])] if found else []
 
 

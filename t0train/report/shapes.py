@@ -50,6 +50,7 @@ class _Ranked(_OverPrompts):
     dataset: str
     split: str
     revision: str = ""
+    normalise: str = "sum"
     rows: int
     interval: _Interval | None = None
     mean_interval: _Interval | None = None

@@ -110,6 +110,15 @@ def test_other_rows_are_not_paired(
     assert "|" not in text
 
 
+def test_other_ways_to_judge_are_not_paired(write_run: WriteRun, tmp_path: Path) -> None:
+    one, two = (scored_run(write_run, name, {"p": {0: 0.0, 1: 1.0}}, words=name) for name in ("one", "two"))
+    path = two / "eval" / "demo" / "results.json"
+    path.write_text(path.read_text().replace('"revision"', '"normalise": "mean_tokens", "revision"'))
+    text = markdown([one, two], tmp_path / "out")
+    assert "not compared: movies: answers were judged in different ways" in section(text, "Comparison")
+    assert "movies: choices were compared by mean_tokens" in section(text, "Caveats")
+
+
 def test_a_prompt_of_another_text_is_left_out(write_run: WriteRun, tmp_path: Path) -> None:
     """The same vocabulary, as p shows; the template q has changed."""
     scores: Scores = {"p": {0: 0.0, 1: 1.0}, "q": {0: 0.0, 1: 1.0}}

@@ -1,0 +1,59 @@
+"""What evaluation writes is what reports read: two small models on one suite, from rows to the page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from t0train.config import SuiteConfig
+from t0train.data import load_vocabulary
+from t0train.evals import evaluate
+from t0train.model import init_model
+from tests.evals.films import CATALOGUE, ROWS, train_vocabulary, write_films
+
+from .conftest import WriteRun, cells, markdown, section
+
+SUITE = {
+    "name": "films",
+    "tasks": [
+        {"dataset": "films", "metrics": ["f1"]},
+        {"dataset": "films", "kind": "generate", "metrics": ["token_f1", "bleu"], "max_new_tokens": 3, "limit": 6},
+        {"dataset": "films", "split": "test"},
+    ],
+    "probes": [{"name": "hello", "input": "is it good ?"}],
+}
+
+
+def test_evaluations_become_a_report(write_run: WriteRun, tmp_path: Path) -> None:
+    films = write_films(tmp_path / "films")
+    vocabulary = load_vocabulary(train_vocabulary(films, "spiece", [str(row["text"]) for row in ROWS]))
+    runs = []
+    for seed, name in enumerate(("one", "two", "other_rows")):
+        if name == "other_rows":
+            path = films / "data" / "films" / "default" / "validation.jsonl"
+            path.write_text("".join(f"{json.dumps(row)}\n" for row in ROWS[::-1]))
+        results = evaluate(
+            init_model("tiny", seed=seed, vocab_size=vocabulary.size).eval(),
+            vocabulary,
+            SuiteConfig.model_validate(SUITE),
+            source=str(films / "data"),
+            store=str(films / "store"),
+            catalogue=CATALOGUE,
+            templates=[films / "templates"],
+            facts={"name": name, "step": 7},
+        )
+        runs.append(write_run(name))
+        results.write(runs[-1] / "eval" / "films")
+    text = markdown(runs, tmp_path / "out")
+    compared = section(text, "Comparison")
+    # ranked under three prompts on 60 rows; generated under one, on the 6 rows that are drawn
+    assert cells(compared, "films", "validation", "two", "3", "60")
+    assert cells(compared, "films", "validation", "two", "1", "6")
+    assert "other_rows and one, films, not compared: films, films: the rows are different ones" in compared
+    assert "| other_rows |" not in compared
+    f1 = cells(text, "films", "validation", "one", "f1")
+    assert "[" in f1[4]
+    assert "-" not in f1[5:]
+    assert cells(section(text, "Generated answers"), "films", "validation", "one", "token_f1")[8] != "-"
+    assert cells(text, "films", "validation", "one, two, other_rows", "applies to a part of the rows")[4] == "1 of 3"
+    assert "one, two, other_rows, films: films test: " in section(text, "Not evaluated")
