@@ -254,8 +254,8 @@ def rank(
 ) -> None:
     """Scores of all choices beside transformers' T5 with the input repeated for each, four examples at once.
 
-    Both compute the logits of every token of every choice: the longer the choices and the smaller the model, the more of
-    the time that is, and the lower the ratio can be at best.
+    Both compute the logits of every token of every choice: the longer the choices and the smaller the model, the more
+    of the time that is, and the lower the ratio can be at best.
     """
     import torch
 

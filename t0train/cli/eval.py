@@ -183,38 +183,36 @@ def _print_differences(results: Results) -> None:
 
 
 def _print_prompts(results: Results) -> None:
-    columns = ["rows", "gold is no choice", "chance", "majority", "accuracy [95 %]", "remarks"]
+    columns = ["rows", "gold is no choice", "chance", "majority", "score [95 %]", "remarks"]
     table = _table("Prompts", ["dataset", "prompt"], columns)
     for task in results.tasks:
         for prompt in task.prompts:
             one = prompt.statistics
-            remarks = [
-                f"{name} {_bracketed(value, prompt.metric_intervals[name])} ("
-                + ", ".join(f"{which} {_percent(one)}" for which, one in prompt.metric_baselines[name].items())
-                + ")"
+            baselines = [str(one.gold_not_in_choices), _percent(one.chance), _percent(one.majority)]
+            metrics = [
+                f"{name} {_bracketed(value, prompt.metric_intervals[name])} "
+                f"({', '.join(f'{which} {_percent(of)}' for which, of in prompt.metric_baselines[name].items())})"
                 for name, value in prompt.metrics.items()
             ]
-            remarks += [f"{remark}: {number}" for remark, number in prompt.remarks.items()]
-            table.add_row(
-                task.dataset,
-                escape(prompt.name),
-                str(one.rows),
-                str(one.gold_not_in_choices),
-                _percent(one.chance),
-                _percent(one.majority),
-                _bracketed(one.accuracy, one.interval),
-                "; ".join(remarks),
-            )
-        for name, reason in task.not_ranked.items():
-            table.add_row(task.dataset, f"{escape(name)}: {reason}", *[""] * len(columns), style="dim")
+            cells = [str(one.rows), *baselines, _bracketed(one.accuracy, one.interval)]
+            table.add_row(task.dataset, escape(prompt.name), *cells, _remarks(metrics, prompt.remarks))
+        _add_left_out(table, task.dataset, task.not_ranked)
     for result in results.generated:
         for written in result.prompts:
-            figures = _beside_constant(written.metrics, written.metric_baselines)
-            score = _bracketed(written.score.score, written.score.interval)
-            table.add_row(result.dataset, escape(written.name), str(written.score.rows), "", "", "", score, figures)
-        for name, reason in result.left_out.items():
-            table.add_row(result.dataset, f"{escape(name)}: {reason}", *[""] * len(columns), style="dim")
+            metrics = [_beside_constant(written.metrics, written.metric_baselines)]
+            cells = [str(written.score.rows), "", "", "", _bracketed(written.score.score, written.score.interval)]
+            table.add_row(result.dataset, escape(written.name), *cells, _remarks(metrics, written.remarks))
+        _add_left_out(table, result.dataset, result.left_out)
     _show(table)
+
+
+def _remarks(metrics: list[str], remarks: Mapping[str, int]) -> str:
+    return "; ".join([*metrics, *(f"{remark}: {number}" for remark, number in remarks.items())])
+
+
+def _add_left_out(table: Table, dataset: str, left_out: Mapping[str, str]) -> None:
+    for name, reason in left_out.items():
+        table.add_row(dataset, f"{escape(name)}: {reason}", style="dim")
 
 
 def _table(title: str, names: list[str], figures: list[str]) -> Table:

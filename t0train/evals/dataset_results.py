@@ -72,7 +72,7 @@ class PromptResult:
         metrics: further ones that the suite asks for.
         metric_intervals: 95 % bootstraps over rows of the further ones.
         metric_baselines: by metric, what `chance` (a uniform guess) and `majority` (the best constant answer) get.
-        remarks: what is odd about its items, with their number: empty, cut or equal choices, skipped examples.
+        remarks: what is odd about its items, with their number: empty, cut or equal choices, rows left out.
     """
 
     name: str
@@ -178,6 +178,7 @@ class GeneratedPrompt:
         metrics: all of them.
         constant_answer: the most frequent right answer, which takes no reading.
         metric_baselines: by metric, what that answer gets if it is given everywhere, as `constant`.
+        remarks: as of a ranked prompt.
     """
 
     name: str
@@ -187,12 +188,13 @@ class GeneratedPrompt:
     metrics: dict[str, float]
     constant_answer: str
     metric_baselines: dict[str, dict[str, float]]
+    remarks: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         names = {"name": self.name, "task": self.task, "identity": self.identity}
         baseline = {"constant_answer": self.constant_answer, "metric_baselines": self.metric_baselines}
-        return {**names, **asdict(self.score), "metrics": self.metrics, **baseline}
+        return {**names, **asdict(self.score), "metrics": self.metrics, **baseline, "remarks": self.remarks}
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from t0train.config import load_config
 from t0train.core.errors import UserError
-from t0train.data import Vocabulary, load_vocabulary
-from t0train.evals.models import run_folder_of
+from t0train.data import Vocabulary
+from t0train.evals.models import open_vocabulary, run_folder_of
 from t0train.model import T5, export_model, find_weights, load_model
 
 
@@ -40,8 +39,8 @@ class Generator:
         run = run_folder_of(source)
         if run is None:
             folder = find_weights(source)
-            return cls(_load(folder, device_map), load_vocabulary(source))
-        vocabulary = load_vocabulary(load_config(run / "config.resolved.yaml").data.vocabulary)
+            return cls(_load(folder, device_map), open_vocabulary(source))
+        vocabulary = open_vocabulary(source)
         with tempfile.TemporaryDirectory(prefix="t0train-") as temporary, _quiet():
             folder = export_model(load_model(source), Path(temporary) / "model", vocabulary.path)
             return cls(_load(folder, device_map), vocabulary)

@@ -14,6 +14,7 @@ from t0train.config.deviations import flatten
 from t0train.core.errors import UserError
 from t0train.core.hashing import content_hash
 from t0train.data import Vocabulary, load_vocabulary
+from t0train.data.vocabulary import MODEL_NAME
 from t0train.model import T5, find_weights, load_model, selected_step, start_model
 
 
@@ -62,7 +63,7 @@ def open_model(source: str, untrained: bool = False) -> Subject:
             raise UserError(
                 f"--untrained needs a run folder, whose configuration says how the model began; not {source}."
             )
-        return Subject(model_name(source), _placed(load_model(source)), load_vocabulary(source))
+        return Subject(model_name(source), _placed(load_model(source)), open_vocabulary(source))
     run = load_config(folder / "config.resolved.yaml")
     vocabulary, name = load_vocabulary(run.data.vocabulary), model_name(source)
     if untrained:
@@ -73,9 +74,30 @@ def open_model(source: str, untrained: bool = False) -> Subject:
 
 
 def open_vocabulary(source: str) -> Vocabulary:
-    """The vocabulary of a model, without the model."""
-    run = run_config_of(source)
-    return load_vocabulary(run.data.vocabulary if run else source)
+    """The vocabulary of a model, without the model.
+
+    Raises:
+        UserError: it has none.
+    """
+    if run := run_config_of(source):
+        return load_vocabulary(run.data.vocabulary)
+    folder = Path(source).expanduser()
+    if folder.is_dir() and not (folder / MODEL_NAME).is_file():
+        raise UserError(
+            f"{source} has no {MODEL_NAME}: the sentencepiece model that a model was trained with makes its tokens; "
+            "put it there (`t0train export` does)."
+        )
+    return load_vocabulary(source)
+
+
+def refuse_no_model(source: str) -> None:
+    """Refuse what is neither a run, nor a folder with a model, nor like a hub id; nothing is read or fetched.
+
+    Raises:
+        UserError: says what was expected.
+    """
+    if run_folder_of(source) is None and (Path(source).expanduser().exists() or source.count("/") != 1):
+        find_weights(source)
 
 
 def model_name(source: str) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from t0train.core.hashing import content_hash
 from t0train.data import TaskTokens, Vocabulary, open_folder, prepare_tasks
 from t0train.evals.ranking import Item
-from t0train.evals.suites import SuiteEntry, draw_rows
+from t0train.evals.suites import LEFT_OUT, SuiteEntry, draw_rows
 from t0train.tasks import Table, Task
 
 
@@ -55,10 +55,11 @@ class StoredPrompt:
         self.name, self.task = task.template.name, task.name
         self.identity = content_hash(tokens.manifest["key_parts"])
         self.classes = len(task.template.fixed_choices) if task.template.fixed_choices else None
-        self.remarks: dict[str, int] = {}
         rows = np.array([tokens.source_row(item) for item in range(len(tokens))], dtype=np.int64)
         self._items = np.flatnonzero(drawn[rows])
         self.rows = rows[self._items]
+        left_out = int(drawn.sum()) - len(self.rows)
+        self.remarks = {LEFT_OUT: left_out} if left_out else {}
         self._tokens = tokens
 
     def item(self, i: int) -> Item:

@@ -43,6 +43,9 @@ class Selection:
     Attributes:
         suite: its name.
         step: of the best checkpoint.
+        source: where the rows came from.
+        limit: rows scored at most per dataset, beside the suite's own limits; None for no limit.
+        seed: of the drawn rows and prompts.
         candidates: all, the earliest first.
         left_out: datasets of the suite that do not count, with the reason.
         rule: how the best one is found.
@@ -50,6 +53,9 @@ class Selection:
 
     suite: str
     step: int
+    source: str
+    limit: int | None
+    seed: int
     candidates: tuple[Candidate, ...]
     left_out: dict[str, str]
     rule: str = RULE
@@ -86,7 +92,15 @@ def select_checkpoint(request: Request, suite: SuiteConfig) -> Selection:
     check_folder(out, suite.name, best.model)
     best.write(out)
     left_out |= {f"{missing.dataset} {missing.split}": missing.reason for missing in best.missing}
-    selection = Selection(suite.name, max(candidates, key=_merit).step, tuple(candidates), left_out)
+    selection = Selection(
+        suite=suite.name,
+        step=max(candidates, key=_merit).step,
+        source=best.source,
+        limit=best.limit,
+        seed=best.seed,
+        candidates=tuple(candidates),
+        left_out=left_out,
+    )
     write_json(out / "selection.json", selection.as_dict())
     select_step(folder, selection.step, suite.name)
     return selection

@@ -12,7 +12,7 @@ from t0train.core.errors import UserError
 from t0train.core.files import make_folder
 from t0train.evals.answerer import fingerprint
 from t0train.evals.evaluation import evaluate
-from t0train.evals.models import model_name, open_model, run_config_of, run_folder_of, run_identity
+from t0train.evals.models import model_name, open_model, refuse_no_model, run_config_of, run_folder_of, run_identity
 from t0train.evals.parallel import Work, answer_in_processes
 from t0train.evals.results import RESULTS, Results, check_folder
 from t0train.mixture import build_mixture, leaks_of_run
@@ -44,7 +44,8 @@ class Request:
     processes: int = 1
 
     def load_suite(self) -> SuiteConfig:
-        """The suite that is meant. Raises `UserError` if none is."""
+        """The suite that is meant. Raises `UserError` if none is, or if there is no model to score on it."""
+        refuse_no_model(self.model)
         run = run_config_of(self.model)
         suite = self.suite or (run.suite if run else "")
         if not suite:

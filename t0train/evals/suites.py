@@ -17,6 +17,9 @@ from t0train.prompts import load_templates
 from t0train.tasks import Dataset, Task, missing_tables, open_table, parse_split
 from t0train.tasks.sources import HUB
 
+LEFT_OUT = "rows that the template leaves out"
+"""Remark on a prompt that does not apply to all rows drawn."""
+
 BIG_BENCH = "bigbench"
 """Name that BIG-bench's tasks share in results, and their folder in a source."""
 
@@ -75,7 +78,8 @@ def _resolve(
     if dataset is None:
         raise UserError(
             f"suite {suite} names the dataset {asked.dataset!r}, which the catalogue does not have; "
-            f"{nearest(asked.dataset, catalogue)}"
+            f"{nearest(asked.dataset, catalogue)} A run brings its own `catalogue` and `templates`; for a model that is "
+            "exported or of the hub, write them into the suite."
         )
     parse_split(asked.split)
     ranked = asked.kind == "rank"

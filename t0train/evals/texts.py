@@ -13,7 +13,7 @@ from t0train.core.hashing import content_hash
 from t0train.core.seeds import derive_seed
 from t0train.data import Vocabulary
 from t0train.data.store import StoreKey
-from t0train.evals.suites import SuiteEntry, draw_rows
+from t0train.evals.suites import LEFT_OUT, SuiteEntry, draw_rows
 from t0train.tasks import Table, Task
 
 _CHUNK = 1024  # rows read at once
@@ -29,6 +29,7 @@ class TextPrompt:
         rows: [examples] the dataset row of each.
         inputs: what the model reads.
         references: each one's right answers, the template's target first.
+        remarks: what is odd about the examples, with their number.
     """
 
     task: Task
@@ -36,6 +37,7 @@ class TextPrompt:
     rows: NDArray[np.int64]
     inputs: list[str]
     references: list[list[str]]
+    remarks: dict[str, int]
 
 
 def text_prompts(
@@ -85,7 +87,8 @@ def _render(task: Task, identity: str, rows: dict[int, dict[str, Any]], referenc
             kept.append(number)
             inputs.append(example.input)
             answers.append(list(dict.fromkeys([example.target, *_answers(row, references)])))
-    return TextPrompt(task, identity, np.array(kept, dtype=np.int64), inputs, answers)
+    remarks = {LEFT_OUT: len(rows) - len(kept)} if len(kept) < len(rows) else {}
+    return TextPrompt(task, identity, np.array(kept, dtype=np.int64), inputs, answers, remarks)
 
 
 def _answers(row: dict[str, Any], path: str) -> list[str]:

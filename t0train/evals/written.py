@@ -55,6 +55,7 @@ def evaluate_texts(
                 metrics=metrics,
                 constant_answer=constant,
                 metric_baselines={metric: {"constant": value} for metric, value in baselines.items()},
+                remarks=prompt.remarks,
             )
         )
     result = GeneratedResult(

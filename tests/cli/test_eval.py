@@ -126,7 +126,11 @@ def test_bad_input_is_one_message_and_nothing_is_written(run: Path, tmp_path: Pa
         ((tmp_path / "nothing", "--suite", run.parent / "suite.yaml"), "no model folder"),
         ((empty, "--suite", run.parent / "suite.yaml"), "holds no model"),
         ((run, "--suite", "no_such_suite"), "no file no_such_suite"),
-        ((empty,), "no suite"),
+        ((empty,), "holds no model"),
+        ((run / "checkpoints",), "holds no model"),
+        ((run / "checkpoints", "--suite", run.parent / "suite.yaml"), "holds no model"),
+        (("nowhere",), "no model folder"),
+        (("some/model",), "no suite"),
         ((run, "--data", empty), "none of the suite's 1 tables is at hand"),
     ):
         ended = t0train("eval", *arguments, *out)

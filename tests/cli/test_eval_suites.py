@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +90,13 @@ def test_prompts_are_listed_with_their_remarks(films: Path, tmp_path: Path) -> N
 def test_what_cannot_be_done_is_one_message(films: Path, tmp_path: Path) -> None:
     plain = "name: plain\ntasks:\n  - {dataset: films, prompts: [colour]}\n"
     assert evaluate(films, plain, tmp_path / "out", "--limit", "4").returncode == 0
+    (shutil.copytree(films / "exported", films / "no_vocabulary") / "spiece.model").unlink()
     for text, model, out, complaint in (
         (plain, "other", tmp_path / "out", f"of model '{films / 'exported'}', these are of model '{films / 'other'}'"),
         (plain.replace("name: plain", "name: bare"), "exported", tmp_path / "out", "of suite 'plain'"),
         (plain.replace("colour", "color"), "exported", tmp_path / "new", "did you mean 'colour'"),
-        (plain.replace("films,", "film,"), "exported", tmp_path / "new", "did you mean 'films'"),
+        (plain.replace("films,", "film,"), "exported", tmp_path / "new", "did you mean 'films'? A run brings its own"),
+        (plain, "no_vocabulary", tmp_path / "new", "has no spiece.model"),
         (plain.replace("films,", "films, split: test,"), "exported", tmp_path / "new", "none of the suite's 1 tables"),
         ("name: empty\n", "exported", tmp_path / "new", "a suite needs tasks or probes"),
         (plain.replace("[colour]", "[say it]"), "exported", tmp_path / "new", "both asked for"),

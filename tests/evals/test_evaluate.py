@@ -88,6 +88,9 @@ def test_baselines_and_rows_whose_gold_is_no_choice(films: Path, vocabulary: Voc
     assert colour.gold_not_in_choices == odd
     assert colour.chance == pytest.approx((len(ROWS) - odd) / len(ROWS) / 3)
     assert long_ones.rows == sum(row["long"] for row in ROWS) < len(ROWS) == task.spread.rows
+    left_out = len(ROWS) - long_ones.rows
+    expected = [{}, {}, {"rows that the template leaves out": left_out}]
+    assert [prompt.remarks for prompt in task.prompts] == expected
 
 
 def test_files_hold_what_the_results_say(films: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:

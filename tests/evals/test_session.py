@@ -235,7 +235,8 @@ def test_the_best_checkpoint_is_selected(run: Path, tmp_path: Path, monkeypatch:
         (1, pytest.approx(2 / 3)),
         (2, pytest.approx(1 / 3)),
     ]
-    assert selection.step == 1
+    assert (selection.step, selection.source, selection.seed) == (1, str(run.parent / "data"), 0)
+    assert selection.limit is None
     assert set(selection.left_out) == {"imdb"}
     assert open_model(str(copy)).step == 1
     assert open_model(str(copy)).facts["selected"]

@@ -115,6 +115,21 @@ def test_a_suite_of_probes_needs_no_rows(
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["results.json"]
 
 
+def test_rows_that_a_template_leaves_out_are_counted(
+    vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with_writer(monkeypatch, str.upper)
+    own = write_films(tmp_path)
+    templates = own / "templates" / "films" / "templates.yaml"
+    jinja = "{{colour}} ||| {{text}}"
+    templates.write_text(templates.read_text().replace(jinja, f"{{% if long %}}{jinja}{{% endif %}}"))
+    [task] = run(own, vocabulary, {"tasks": [{"dataset": "films", **WRITTEN}]}).as_dict()["generated"]
+    long = sum(row["long"] for row in ROWS)
+    assert 0 < long < len(ROWS)
+    assert task["prompts"][0]["rows"] == long
+    assert task["prompts"][0]["remarks"] == {"rows that the template leaves out": len(ROWS) - long}
+
+
 def test_references_of_a_column_stand_beside_the_target(
     films: Path, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
