@@ -196,7 +196,7 @@ def _print_prompts(results: Results) -> None:
             ]
             cells = [str(one.rows), *baselines, _bracketed(one.accuracy, one.interval)]
             table.add_row(task.dataset, escape(prompt.name), *cells, _remarks(metrics, prompt.remarks))
-        _add_left_out(table, task.dataset, task.not_ranked)
+        _add_left_out(table, task.dataset, task.left_out)
     for result in results.generated:
         for written in result.prompts:
             metrics = [_beside_constant(written.metrics, written.metric_baselines)]

@@ -118,7 +118,7 @@ class DatasetResult:
         revision: identity of its rows.
         spread: statistics over prompts.
         prompts: each prompt.
-        not_ranked: prompts left out, with the reason.
+        left_out: prompts that cannot be ranked, with the reason.
         metric_intervals: 95 % bootstraps over rows of the medians over prompts of the further metrics.
         normalise: what is compared between choices, see `SuiteTask`.
         caveat: what to know before reading anything into the figures.
@@ -131,7 +131,7 @@ class DatasetResult:
     revision: str
     spread: AccuracySpread
     prompts: tuple[PromptResult, ...]
-    not_ranked: dict[str, str]
+    left_out: dict[str, str]
     metric_intervals: dict[str, Interval] = field(default_factory=dict)
     normalise: Normalise = "sum"
     caveat: str = ""
@@ -160,7 +160,7 @@ class DatasetResult:
             "metric_intervals": self.metric_intervals,
             "metric_baselines": self.metric_baselines,
             "prompts": [prompt.as_dict() for prompt in self.prompts],
-            "not_ranked": self.not_ranked,
+            "not_ranked": self.left_out,
             "caveat": self.caveat,
             "mistakes": [asdict(mistake) for mistake in self.mistakes],
         }

@@ -29,7 +29,7 @@ def evaluate_choices(
 ) -> tuple[DatasetResult, pa.Table]:
     """Score and summarise all prompts of a dataset that apply to at least one of its rows."""
     entry = job.entry
-    unused = {prompt.name: "applies to no row" for prompt in job.ranked if not len(prompt.rows)}
+    left_out = {prompt.name: "applies to no row" for prompt in job.ranked if not len(prompt.rows)}
     prompts = [prompt for prompt in job.ranked if len(prompt.rows)]
     groups = [answerer.scores(prompt, advance) for prompt in prompts]
     divide = partial(_lengths, entry.asked.normalise, answerer.vocabulary)
@@ -55,7 +55,7 @@ def evaluate_choices(
             )
             for prompt, one, f1 in zip(prompts, statistics, f1s, strict=True)
         ),
-        not_ranked={**entry.left_out, **unused},
+        left_out={**entry.left_out, **left_out},
         metric_intervals={"f1": f1_interval} if f1_interval else {},
         normalise=entry.asked.normalise,
         caveat=entry.asked.caveat,

@@ -78,8 +78,8 @@ def _resolve(
     if dataset is None:
         raise UserError(
             f"suite {suite} names the dataset {asked.dataset!r}, which the catalogue does not have; "
-            f"{nearest(asked.dataset, catalogue)} A run brings its own `catalogue` and `templates`; for a model that is "
-            "exported or of the hub, write them into the suite."
+            f"{nearest(asked.dataset, catalogue)} A run brings its own `catalogue` and `templates`; for a model that "
+            "is exported or of the hub, write them into the suite."
         )
     parse_split(asked.split)
     ranked = asked.kind == "rank"

@@ -54,7 +54,7 @@ def test_scores_and_predictions_are_those_of_the_rendered_rows(films: Path, voca
     results = run(films, vocabulary)
     [task] = results.tasks
     assert [prompt.name for prompt in task.prompts] == ["colour", "good or bad", "long ones only"]
-    assert task.not_ranked == {"say it": "no answer choices"}
+    assert task.left_out == {"say it": "no answer choices"}
     model = small_model(vocabulary.size)
     for name, template in load_templates("films", None, [films / "templates"]).items():
         if name == "say it":
