@@ -1,9 +1,14 @@
-"""Two machines: two network namespaces of this one, joined by a cable that can be cut."""
+"""Two machines: two network namespaces of this one, joined by a cable that can be cut.
+
+Only root may make them. Others run this file once more as the root of a user namespace, where the system allows that.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +21,8 @@ from train.helpers import steps_of, wait_for_step
 from .helpers import ENVIRONMENT, assert_same_events
 
 START_S, TIMEOUT_S = 180, 20
+IS_ROOT = os.geteuid() == 0
+as_root = pytest.mark.skipif(not IS_ROOT, reason="runs inside test_the_same_without_root")
 DEVICES = ("t0va", "t0vb")
 
 
@@ -27,8 +34,8 @@ def ip(*arguments: str) -> None:
 def names() -> Iterator[tuple[str, str]]:
     """Two namespaces with the addresses 10.213.0.1 and 10.213.0.2."""
     both = (f"t0a{os.getpid()}", f"t0b{os.getpid()}")
-    if os.geteuid() != 0 or not shutil.which("ip"):
-        pytest.skip("two network namespaces: needs root and iproute2")
+    if not shutil.which("ip"):
+        pytest.skip("two network namespaces: needs iproute2")
     try:
         for name in both:
             ip("netns", "add", name)
@@ -51,13 +58,23 @@ def names() -> Iterator[tuple[str, str]]:
 class Machine:
     """torchrun in a namespace; both meet by its c10d rendezvous."""
 
-    def __init__(self, name: str, number: int, processes: int, world: Path, run: Path, steps: int) -> None:
+    def __init__(
+        self, name: str, number: int, processes: int, world: Path, run: Path, steps: int, restarts: int
+    ) -> None:
         self.name = name
         self.said = run.with_name(f"{run.name}-{number}.txt")
         launcher = (
             *("-m", "torch.distributed.run", "--nnodes=2", f"--nproc-per-node={processes}", "--rdzv-backend=c10d"),
             *("--rdzv-endpoint=10.213.0.1:29511", "--rdzv-id=t0", f"--local-addr=10.213.0.{number + 1}"),
-            *("--rdzv-conf", f"is_host={number == 0}", "-m", "t0train.cli.main", "train", str(world / "run.yaml")),
+            *(
+                "--rdzv-conf",
+                f"is_host={number == 0}",
+                f"--max-restarts={restarts}",
+                "-m",
+                "t0train.cli.main",
+                "train",
+                str(world / "run.yaml"),
+            ),
         )
         settings = (f"output={run}", f"train.steps={steps}", "train.checkpoint.every=2", f"train.timeout_s={TIMEOUT_S}")
         rows = ("train.batch.rows=6", "train.canary=false", "train.strategy=fsdp")
@@ -70,15 +87,15 @@ class Machine:
                 text=True,
             )
 
-    def trainers(self) -> int:
-        """How many training processes there are."""
+    def trainers(self) -> list[int]:
+        """The training processes."""
         pids = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True, check=True).stdout
-        return len([pid for pid in pids.split() if int(pid) != self.torchrun.pid])
+        return [int(pid) for pid in pids.split() if int(pid) != self.torchrun.pid]
 
 
-def start(names: tuple[str, str], world: Path, run: Path, steps: int) -> list[Machine]:
+def start(names: tuple[str, str], world: Path, run: Path, steps: int, restarts: int = 0) -> list[Machine]:
     """Two processes on the first machine, one on the second."""
-    return [Machine(name, number, 2 - number, world, run, steps) for number, name in enumerate(names)]
+    return [Machine(name, number, 2 - number, world, run, steps, restarts) for number, name in enumerate(names)]
 
 
 def finish(machines: list[Machine]) -> None:
@@ -86,6 +103,7 @@ def finish(machines: list[Machine]) -> None:
         assert machine.torchrun.wait(START_S) == 0, machine.said.read_text()
 
 
+@as_root
 def test_one_run_on_two_machines_and_a_cut_cable(names: tuple[str, str], world: Path, tmp_path: Path) -> None:
     straight, run = tmp_path / "straight", tmp_path / "run"
     finish(start(names, world, straight, 8))
@@ -97,9 +115,9 @@ def test_one_run_on_two_machines_and_a_cut_cable(names: tuple[str, str], world: 
     deadline = time.monotonic() + TIMEOUT_S + 60
     while time.monotonic() < deadline and any(machine.trainers() for machine in machines):
         time.sleep(0.2)
-    assert [machine.trainers() for machine in machines] == [0, 0]
+    assert [machine.trainers() for machine in machines] == [[], []]
     for machine in machines:  # each side says it: they cannot agree on who does
-        assert "lost contact with another one" in machine.said.read_text()
+        assert re.search("lost contact with another|no sign of life|contact was lost", machine.said.read_text())
         assert "Run the same command again" in machine.said.read_text()
         machine.torchrun.kill()  # it waits for the other machine for minutes
         machine.torchrun.wait()
@@ -109,3 +127,30 @@ def test_one_run_on_two_machines_and_a_cut_cable(names: tuple[str, str], world: 
     finish(start(names, world, run, done + 2))
     assert [event["step"] for event in steps_of(run)] == list(range(1, done + 3))
     assert_same_events(run, straight, last_step=min(done + 2, 8))
+
+
+@as_root
+def test_torchrun_restarts_the_processes_of_both_machines(names: tuple[str, str], world: Path, tmp_path: Path) -> None:
+    machines = start(names, world, tmp_path / "run", 30, restarts=5)
+    wait_for_step(machines[0].torchrun, tmp_path / "run", 3, START_S)
+    os.kill(machines[1].trainers()[0], signal.SIGKILL)
+    finish(machines)
+    assert [event["step"] for event in steps_of(tmp_path / "run")] == list(range(1, 31))
+
+
+@pytest.mark.skipif(IS_ROOT, reason="root runs the tests above")
+def test_the_same_without_root(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    as_its_root = ["unshare", "--user", "--map-root-user", "--net", "--mount"]
+    if not shutil.which("unshare"):
+        pytest.skip("two network namespaces: needs root, or unshare")
+    allowed = subprocess.run([*as_its_root, "true"], capture_output=True, text=True, check=False)
+    if allowed.returncode:
+        pytest.skip(f"two network namespaces: needs root, or user namespaces ({allowed.stderr.strip()})")
+    inside = [*as_its_root, "sh", "-c", 'mount -t tmpfs none /run && exec "$@"', "sh"]  # where ip notes namespaces
+    tests = [sys.executable, "-m", "pytest", "-rs", f"--basetemp={tmp_path / 'inside'}", __file__]
+    ended = subprocess.run(
+        [*inside, *tests], cwd=request.config.rootpath, capture_output=True, text=True, timeout=1200, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    if "2 passed" not in ended.stdout:
+        pytest.skip(ended.stdout)
