@@ -14,6 +14,7 @@ from t0train.config import load_config
 from t0train.core.events import read_events
 from t0train.model import load_model
 from t0train.train import train
+from t0train.train.run import Run
 
 from .helpers import (
     assert_same_events,
@@ -23,6 +24,7 @@ from .helpers import (
     parameters,
     run_cases,
 )
+from .noted_rows import noting, rows_by_step, rows_of_stream
 
 UNTIED = ("train.steps=20", "train.batch={rows: 12, micro_rows: 2}", "model.dropout=0.1")
 TIED = ("train.steps=20", "train.batch={rows: 12, micro_rows: 4}", "model.dropout=0.0")
@@ -31,6 +33,9 @@ ADAMW = ("optimizer={name: adamw, lr: 0.001, max_grad_norm: 0.05, weight_decay: 
 RECIPES = {  # name: model, overrides
     "untied": ("untied", UNTIED),
     "tied": ("tied", TIED),
+    "untied-still": ("untied", (*UNTIED, "model.dropout=0.0")),
+    "tied-dropout": ("tied", (*TIED, "model.dropout=0.1")),
+    "sdpa": ("untied", (*UNTIED, "model.attention=sdpa", "train.steps=6")),
     "examples": ("untied", EXAMPLES),
     "adamw": ("untied", (*UNTIED, *ADAMW)),
     "bf16": ("untied", (*UNTIED, "train.precision=bf16", "train.steps=4", "optimizer.max_grad_norm=1.5")),
@@ -40,6 +45,7 @@ STRATEGIES = {
     "ddp": ("train.strategy=ddp",),
     "fsdp": ("train.strategy=fsdp",),
     "hsdp": ("train.strategy=hsdp", "train.copies=2"),
+    "fsdp-compiled": ("train.strategy=fsdp", "train.compile=true", "train.activation_checkpointing=block"),
     **{f"zero{stage}": ("train.strategy=deepspeed", f"train.deepspeed.stage={stage}") for stage in (1, 2, 3)},
 }
 
@@ -54,6 +60,7 @@ class Case:
     half: bool = False
     after: str = ""
     asynchronous: bool = False
+    workers: int = 2
 
     def __str__(self) -> str:
         name = f"{self.recipe}-{self.strategy}-x{self.processes}"
@@ -61,14 +68,18 @@ class Case:
 
 
 WHOLE = [
-    *(Case("untied", strategy, 2) for strategy in ("ddp", "fsdp", "zero1", "zero2", "zero3")),
+    *(Case("untied", strategy, 2) for strategy in ("zero1", "zero2", "zero3")),
     *(Case("untied", strategy, 3) for strategy in ("ddp", "fsdp", "zero1", "zero2", "zero3")),
-    *(Case("untied", strategy, 4) for strategy in ("fsdp", "hsdp")),
-    *(Case("tied", strategy, 2) for strategy in ("ddp", "fsdp", "zero1", "zero3")),
-    *(Case("tied", strategy, 3) for strategy in ("fsdp", "zero2")),
+    *(Case("untied", strategy, 2, workers=0) for strategy in ("ddp", "fsdp")),
+    *(Case("untied", strategy, 4, workers=3) for strategy in ("fsdp", "hsdp")),
+    *(Case("tied", strategy, 2) for strategy in ("ddp", "fsdp", "zero1", "zero2", "zero3")),
+    *(Case("tied", strategy, 3, workers=1) for strategy in ("ddp", "fsdp", "zero1", "zero2", "zero3")),
     *(Case("tied", strategy, 4) for strategy in ("fsdp", "hsdp")),
+    *(Case("untied-still", *where) for where in (("fsdp", 3), ("zero2", 2))),
+    *(Case("tied-dropout", *where) for where in (("fsdp", 4), ("zero3", 2))),
     *(Case("examples", *where) for where in (("fsdp", 4), ("ddp", 4), ("zero3", 2))),
     *(Case("adamw", *where) for where in (("fsdp", 2), ("zero2", 2), ("zero3", 3), ("hsdp", 4))),
+    Case("sdpa", "fsdp-compiled", 2),
 ]
 BF16 = [Case("bf16", strategy, 2) for strategy in ("ddp", "fsdp", "zero1", "zero2", "zero3")]
 HALVES = [
@@ -108,6 +119,7 @@ def runs(world: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) ->
             "optimizer={lr: 0.001, min_dim_size_to_factor: 16}",
             f"train.checkpoint={{every: {5 if case.half else 100}, asynchronous: {str(case.asynchronous).lower()}}}",
             "train.canary=false",
+            f"data.workers={case.workers}",
         )
         return [*common, *recipe, *STRATEGIES[case.strategy], *(["train.steps=10"] if case.half else [])]
 
@@ -117,14 +129,16 @@ def runs(world: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) ->
     by_processes: dict[int, list[Case]] = defaultdict(list)
     for case in (*WHOLE, *BF16, *HALVES, *RESUMED):
         by_processes[case.processes].append(case)
-    for case in ALONE:
-        train(load_config(world / "run.yaml", settings(case)), say=_silently)
-    for processes in (4, 2, 3):
-        cases = [{"overrides": settings(case), "resume": resume(case)} for case in by_processes[processes]]
-        run_cases(processes, world / "run.yaml", cases, folder)
-    for case in by_processes[1]:
-        if case.after:
-            train(load_config(world / "run.yaml", settings(case)), resume(case), _silently)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "advance", noting(Run.advance))
+        for case in ALONE:
+            train(load_config(world / "run.yaml", settings(case)), say=_silently)
+        for processes in (4, 2, 3):
+            cases = [{"overrides": settings(case), "resume": resume(case)} for case in by_processes[processes]]
+            run_cases(processes, world / "run.yaml", cases, folder)
+        for case in by_processes[1]:
+            if case.after:
+                train(load_config(world / "run.yaml", settings(case)), resume(case), _silently)
     return folder
 
 
@@ -166,9 +180,28 @@ def test_rows_are_the_same_everywhere(runs: Path) -> None:
     hashes = {
         tuple(event["rows_hash"] for event in read_events(runs / str(case) / "events.jsonl", "step"))
         for case in (*WHOLE, *ALONE)
-        if case.recipe in ("untied", "tied") and not case.half
+        if case.recipe.startswith(("untied", "tied")) and not case.half
     }
     assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("case", [*WHOLE, *BF16, *HALVES, *RESUMED], ids=str)
+def test_processes_learn_from_every_row_of_a_step_once(case: Case, runs: Path) -> None:
+    """From the rows that the engines were given, which `rows_hash` of the events, made of a plan, cannot know."""
+    run = runs / str(case)
+    config = load_config(run / "config.resolved.yaml", [])
+    learned, expected = rows_by_step(run, case.processes), rows_of_stream(config, config.train.steps)
+    assert len(learned) == len(steps_of(run)) > 0
+    for one, other in zip(learned, expected[-len(learned) :], strict=True):
+        assert sorted(one) == sorted(other)
+        assert len({row_id for row_id, _ in one}) == len(one)
+
+
+def test_blocks_were_compiled_once(runs: Path) -> None:
+    events = read_events(runs / "sdpa-fsdp-compiled-x2" / "events.jsonl", "speed")
+    first, *others = [event["graphs_compiled"] for event in events]
+    assert first >= 2
+    assert set(others) == {first}
 
 
 @pytest.mark.parametrize("case", HALVES, ids=str)
