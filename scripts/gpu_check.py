@@ -1,4 +1,4 @@
-"""What only a GPU can show: back ends against eager, packing, optimizer, memory against the estimate, and speed.
+"""What only a GPU can show: back ends, packing, optimizer, real runs, memory against the estimate, and speed.
 
     python scripts/gpu_check.py --size base --speed-size large --out gpu_check.json
 
@@ -9,93 +9,51 @@ Prints a table, writes JSON, exits 1 if a check failed, and 0 where there is no 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
+from gpu_findings import EXACT, Finding, Setting
+from gpu_train import check_training
 from rich.console import Console
 from rich.table import Table
-from synthetic import random_model, random_rows
+from synthetic import random_model
 from torch import Tensor
 
 from t0train.config import RunConfig
 from t0train.config.architecture import SIZES
 from t0train.config.schema import OptimizerConfig
 from t0train.core.errors import UserError, nearest
-from t0train.data import RowBatch
 from t0train.dist import Engine, World
 from t0train.estimate import DEVICES, estimate
 from t0train.estimate.flops import row_flop
 from t0train.model import T5, Batch, canary, compile_blocks, init_model, loss, start_model
+from t0train.model.recompute import Recompute
 from t0train.optim import build_optimizer
 
+Check = Callable[[Setting], Iterator[Finding]]
 GIB = 2**30
-_EXACT, _OPTIMIZER, _MEMORY = 1e-4, 1e-3, 0.10  # largest relative distances; bf16 may be twice as far off as eager is
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the table.
-
-    Attributes:
-        check: what was checked.
-        arm: back end and precision, or the like.
-        value: what was found, in words.
-        ok: None where there is nothing to pass.
-        number: what was found.
-    """
-
-    check: str
-    arm: str
-    value: str
-    ok: bool | None = None
-    number: float | None = None
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Where and on what the checks run.
-
-    Attributes:
-        device: the GPU, or the CPU for a dry run.
-        size: model of the equality checks.
-        speed_size: model of the memory and speed checks.
-        rows: packed rows of a batch.
-        max_inputs: positions of a row's input side.
-        max_targets: of its target side.
-        steps: that are timed.
-    """
-
-    device: torch.device
-    size: str
-    speed_size: str
-    rows: int
-    max_inputs: int
-    max_targets: int
-    steps: int
-
-    @property
-    def back_ends(self) -> tuple[str, ...]:
-        """The back ends that can be trained here."""
-        return ("sdpa", "flex") if self.device.type == "cuda" else ("sdpa", "segment")
-
-    def batch(self) -> RowBatch:
-        """Packed rows."""
-        return random_rows(self.rows, self.max_inputs, self.max_targets, SIZES[self.size].vocab_size)
+_OPTIMIZER, _MEMORY = 1e-3, 0.10  # largest relative distances; in bf16 twice that of the plain model in bf16 from fp32
 
 
 def autocast(setting: Setting, precision: str) -> torch.autocast:
     return torch.autocast(setting.device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def states_and_gradients(setting: Setting, attention: str, precision: str) -> tuple[Tensor, dict[str, Tensor]]:
+def states_and_gradients(
+    setting: Setting, attention: str, precision: str, checkpointing: Recompute = "none", compiled: bool = False
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Hidden states of the real targets, and gradients by name, on the CPU."""
     torch._dynamo.reset()  # what other arms compiled does not count against this one
     model = random_model(setting.size, attention, setting.device, dropout=0.1)
+    model.checkpoint_activations(checkpointing)
+    if compiled:  # on a CPU generating code would take minutes
+        compile_blocks(model, setting.device, "inductor" if setting.is_gpu else "aot_eager")
     batch = Batch.from_rows(setting.batch(), setting.device, seed=7)
     with autocast(setting, precision):
         states = model.decode_states(batch)[batch.labels > 0]
@@ -107,24 +65,41 @@ def distance(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).norm() / expected.norm())
 
 
+def furthest(found: dict[str, Tensor], expected: dict[str, Tensor]) -> tuple[float, str]:
+    """The largest distance of a gradient, and its name."""
+    return max((distance(found[name], value), name) for name, value in expected.items())
+
+
 def check_back_ends(setting: Setting) -> Iterator[Finding]:
     """States and gradients of each back end beside eager's in fp32, with dropout."""
     states, gradients = states_and_gradients(setting, "eager", "fp32")
 
     def distances(attention: str, precision: str) -> tuple[float, float, str]:
         found, found_gradients = states_and_gradients(setting, attention, precision)
-        of_each = {name: distance(found_gradients[name], value) for name, value in gradients.items()}
-        worst = max(of_each, key=lambda name: of_each[name])
-        return distance(found, states), of_each[worst], worst
+        return distance(found, states), *furthest(found_gradients, gradients)
 
     rough = distances("eager", "bf16")
-    for precision, limits in (("fp32", (_EXACT, 10 * _EXACT)), ("bf16", (2 * rough[0], 2 * rough[1]))):
+    for precision, limits in (("fp32", (EXACT, 10 * EXACT)), ("bf16", (2 * rough[0], 2 * rough[1]))):
         for attention in setting.back_ends:
             of_states, of_gradients, worst = distances(attention, precision)
             arm = f"{attention} {precision}"
             yield Finding("states = eager's", arm, f"{of_states:.1e}", of_states <= limits[0], of_states)
             told = f"{of_gradients:.1e} ({worst})"
             yield Finding("gradients = eager's", arm, told, of_gradients <= limits[1], of_gradients)
+
+
+def check_blocks(setting: Setting) -> Iterator[Finding]:
+    """Gradients with blocks compiled or computed again beside those of the same back end without, in fp32."""
+    for attention in ("eager", "sdpa", *(("flex",) if setting.is_gpu else ())):
+        _, plain = states_and_gradients(setting, attention, "fp32")
+        rough, _ = furthest(states_and_gradients(setting, attention, "bf16")[1], plain)
+        kinds: list[Recompute] = ["block", *([] if attention == "flex" else ["selective"])]
+        for precision, limit in (("fp32", 10 * EXACT), ("bf16", 2 * rough)):
+            for checkpointing, compiled in (*((kind, False) for kind in kinds), ("none", True)):
+                _, found = states_and_gradients(setting, attention, precision, checkpointing, compiled)
+                off, worst = furthest(found, plain)
+                arm = f"{attention} {precision}, {'compiled' if compiled else f'checkpointing {checkpointing}'}"
+                yield Finding("gradients = plain ones", arm, f"{off:.1e} ({worst})", off <= limit, off)
 
 
 def check_packing(setting: Setting) -> Iterator[Finding]:
@@ -187,19 +162,19 @@ def do_step(engine: Engine, batch: Batch) -> None:
 
 def check_memory(setting: Setting) -> Iterator[Finding]:
     """Peak of two steps beside the estimate."""
-    attentions = ("sdpa", "flex", "eager") if setting.device.type == "cuda" else ("sdpa", "eager")
+    attentions = ("sdpa", "flex", "eager") if setting.is_gpu else ("sdpa", "eager")
     for attention in attentions:
         for checkpointing in ("none", "block", *(("selective",) if attention == "sdpa" else ())):
             config = run_config(setting, attention, checkpointing)
             estimated = estimate(config, next(iter(DEVICES))).memory.total
             engine = make_engine(setting, config)
-            if setting.device.type == "cuda":
+            if setting.is_gpu:
                 torch.cuda.reset_peak_memory_stats(setting.device)
             for _ in range(2):
                 do_step(engine, Batch.from_rows(setting.batch(), setting.device))
             arm = f"{setting.speed_size}, {setting.rows} rows, {attention}, checkpointing {checkpointing}"
             told = f"estimate {estimated / GIB:.2f} GiB"
-            if setting.device.type != "cuda":
+            if not setting.is_gpu:
                 yield Finding("memory = estimate", arm, f"{told}, not measured")
                 continue
             peak = torch.cuda.max_memory_allocated(setting.device)
@@ -212,7 +187,7 @@ def check_memory(setting: Setting) -> Iterator[Finding]:
 
 def peak_flop(setting: Setting) -> float | None:
     """bf16 peak of the device that utilisation is stated against; None for one that the estimate does not know."""
-    if setting.device.type != "cuda":
+    if not setting.is_gpu:
         return None
     name = torch.cuda.get_device_name(setting.device).lower()
     size = torch.cuda.get_device_properties(setting.device).total_memory
@@ -222,13 +197,12 @@ def peak_flop(setting: Setting) -> float | None:
 
 def check_speed(setting: Setting) -> Iterator[Finding]:
     """Rows per second and MFU, by back end, compiled and not. Nothing to pass: docs/benchmarks.md takes them up."""
-    is_gpu = setting.device.type == "cuda"
     flop = row_flop(SIZES[setting.speed_size], setting.max_inputs, setting.max_targets).train
     for attention in ("eager", *setting.back_ends):
-        for compiled in (False, True) if is_gpu else (False,):
+        for compiled in (False, True) if setting.is_gpu else (False,):
             engine = make_engine(setting, run_config(setting, attention), compiled)
             batch = Batch.from_rows(setting.batch(), setting.device)
-            for _ in range(2 if is_gpu else 0):
+            for _ in range(2 if setting.is_gpu else 0):
                 do_step(engine, batch)
             seconds = timed(setting, lambda engine=engine, batch=batch: do_step(engine, batch))
             rate = 2 * setting.rows / seconds
@@ -237,23 +211,39 @@ def check_speed(setting: Setting) -> Iterator[Finding]:
             arm = f"{setting.speed_size}, {attention}{', compiled' if compiled else ''}"
             yield Finding("speed", arm, f"{rate:.2f} rows/s{mfu}", number=rate)
             del engine
-            if is_gpu:
+            if setting.is_gpu:
                 torch.cuda.empty_cache()
 
 
 def timed(setting: Setting, step: Callable[[], None]) -> float:
     """Mean seconds of a step."""
-    if setting.device.type == "cuda":
+    if setting.is_gpu:
         torch.cuda.synchronize(setting.device)
     started = time.perf_counter()
     for _ in range(setting.steps):
         step()
-    if setting.device.type == "cuda":
+    if setting.is_gpu:
         torch.cuda.synchronize(setting.device)
     return (time.perf_counter() - started) / setting.steps
 
 
-CHECKS = (check_back_ends, check_packing, check_optimizer, check_memory, check_speed)
+def findings_of(check: Check, setting: Setting) -> Iterator[Finding]:
+    """What a check finds; an error is a finding too, because the other checks may say why."""
+    try:
+        yield from check(setting)
+    except Exception as error:
+        yield Finding(check.__name__, "", f"{type(error).__name__}: {error}", False)
+
+
+CHECKS: tuple[Check, ...] = (
+    check_back_ends,
+    check_blocks,
+    check_packing,
+    check_optimizer,
+    check_training,
+    check_memory,
+    check_speed,
+)
 
 
 def main(
@@ -281,14 +271,11 @@ def main(
     findings: list[Finding] = []
     table = Table("check", "arm", "found", "", title=f"{name}, torch {torch.__version__}")
     for check in CHECKS:
-        try:
-            found = list(check(setting))
-        except (RuntimeError, UserError) as error:  # go on: the other checks may say why
-            found = [Finding(check.__name__, "", f"{type(error).__name__}: {error}", False)]
-        for finding in found:
-            mark = {True: "ok", False: "FAILED", None: ""}[finding.ok]
+        print(f"{check.__name__} ...", file=sys.stderr)
+        for finding in findings_of(check, setting):
+            mark = {True: "PASS", False: "FAIL", None: ""}[finding.ok]
             table.add_row(finding.check, finding.arm, finding.value, mark)
-        findings += found
+            findings.append(finding)
     Console(width=140).print(table)
     content = {"device": name, "torch": torch.__version__, "findings": [asdict(finding) for finding in findings]}
     out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

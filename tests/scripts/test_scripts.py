@@ -46,6 +46,12 @@ def test_a_dry_run_of_the_gpu_check_passes(tmp_path: Path) -> None:
             assert ("states = eager's", f"{attention} {precision}") in passed
             assert ("gradients = eager's", f"{attention} {precision}") in passed
         assert ("packed = alone", f"{attention} bf16") in passed
+    for precision in ("fp32", "bf16"):
+        for attention in ("sdpa", "eager"):
+            for change in ("compiled", "checkpointing block", "checkpointing selective"):
+                assert ("gradients = plain ones", f"{attention} {precision}, {change}") in passed
+        for strategy in ("single", "ddp", "fsdp", "deepspeed"):
+            assert ("run = single's", f"tiny, {strategy} {precision}") in passed
     assert ("updates = the CPU's", "adafactor") in passed
     assert {"memory = estimate", "speed"} <= {finding["check"] for finding in findings}
 
@@ -55,7 +61,7 @@ def test_a_check_that_fails_is_told_and_the_others_go_on(tmp_path: Path, monkeyp
     import gpu_check
 
     def fails(setting: gpu_check.Setting) -> Iterator[gpu_check.Finding]:
-        yield gpu_check.Finding("lost", "", "", True)
+        yield gpu_check.Finding("kept", "", "", True)
         raise torch.OutOfMemoryError("no memory")
 
     monkeypatch.setattr(gpu_check, "CHECKS", (fails, gpu_check.check_optimizer))
@@ -64,8 +70,8 @@ def test_a_check_that_fails_is_told_and_the_others_go_on(tmp_path: Path, monkeyp
         gpu_check.main(device="cpu", size="tiny", speed_size="tiny", out=out)
     assert stopped.value.exit_code == 1
     findings = json.loads(out.read_text())["findings"]
-    assert [finding["ok"] for finding in findings] == [False, True, True]
-    assert "no memory" in findings[0]["value"]
+    assert [finding["ok"] for finding in findings] == [True, False, True, True]
+    assert "no memory" in findings[1]["value"]
 
 
 @pytest.mark.parametrize(
