@@ -56,8 +56,10 @@ def _wait(children: Sequence[subprocess.Popen[bytes]], stop: StopRequest) -> int
         ended = [child.poll() for child in children]
         failed = [(rank, ending) for rank, ending in enumerate(ended) if ending]
         if failed and code == 0:
-            code = _code_of_run(*failed[0], forwarded)
-            deadline = time.monotonic() + _PATIENCE_S
+            rank, ending = failed[0]
+            code = _code_of_run(rank, ending, forwarded)
+            has_begun = code != EXIT_PREEMPTED or ending > 0  # else one is gone for whom the others would wait
+            deadline = time.monotonic() + (_PATIENCE_S if has_begun else 0)
         if None not in ended or time.monotonic() > deadline:
             return code
         if stop.signal != forwarded:

@@ -124,9 +124,9 @@ def join(place: Place, device: str, group_of_one: bool, timeout_s: float) -> Ite
         with _join_others(place, device, timeout_s) as world:
             yield world
     elif group_of_one:
-        own = _take_device(device, place)
+        world = _enter_group(place, _take_device(device, place), HashStore(), timeout_s)
         try:
-            yield _enter_group(place, own, HashStore(), timeout_s)
+            yield world
         finally:
             dist.destroy_process_group()
     else:

@@ -113,11 +113,11 @@ def test_a_signal_to_one_that_starts_stops_all_without_a_checkpoint(world: Path,
     assert not list((tmp_path / "run" / "checkpoints").glob("step-*"))
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_signal_while_torch_is_imported(world: Path, tmp_path: Path, processes: int) -> None:
-    process = launcher(world, tmp_path / "run", "train.steps=500", *(("--nproc", "2") if processes > 1 else ()))
+@pytest.mark.parametrize("children", [0, 2])
+def test_a_signal_while_torch_is_imported(world: Path, tmp_path: Path, children: int) -> None:
+    process = launcher(world, tmp_path / "run", "train.steps=500", *(("--nproc", str(children)) if children else ()))
     deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline and not loads_torch(process.pid, of_a_child=processes > 1):
+    while time.monotonic() < deadline and not loads_torch(process.pid, children):
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=START_S)
@@ -126,11 +126,12 @@ def test_a_signal_while_torch_is_imported(world: Path, tmp_path: Path, processes
     assert not (tmp_path / "run").exists()
 
 
-def loads_torch(pid: int, of_a_child: bool) -> bool:
-    """Whether the process, or its first child, has torch's library open."""
-    with suppress(FileNotFoundError, IndexError):
-        pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0]) if of_a_child else pid
-        return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+def loads_torch(pid: int, children: int) -> bool:
+    """Whether the process, or all its children, have torch's library open."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if children else [str(pid)]
+        opened = ["libtorch" in Path(f"/proc/{one}/maps").read_text() for one in pids]
+        return all(opened) and len(opened) == max(children, 1)
     return False
 
 
