@@ -20,7 +20,7 @@ SMALL_STEP = ("--rows=2", "--max-inputs=64", "--max-targets=24", "--rounds=1")
 def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SCRIPTS / script), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "140"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=environment)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
