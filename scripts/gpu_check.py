@@ -93,7 +93,7 @@ def check_blocks(setting: Setting) -> Iterator[Finding]:
     for attention in ("eager", "sdpa", *(("flex",) if setting.is_gpu else ())):
         _, plain = states_and_gradients(setting, attention, "fp32")
         rough, _ = furthest(states_and_gradients(setting, attention, "bf16")[1], plain)
-        kinds: list[Recompute] = ["block", *([] if attention == "flex" else ["selective"])]
+        kinds: tuple[Recompute, ...] = ("block",) if attention == "flex" else ("block", "selective")
         for precision, limit in (("fp32", 10 * EXACT), ("bf16", 2 * rough)):
             for checkpointing, compiled in (*((kind, False) for kind in kinds), ("none", True)):
                 _, found = states_and_gradients(setting, attention, precision, checkpointing, compiled)

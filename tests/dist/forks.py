@@ -77,7 +77,8 @@ def _command(arguments: list[str], processes: int, stderr: Connection) -> None:
     pipes = [os.pipe() for _ in range(processes)]
     waiting = [_Fork(pipes, rank) for rank in range(processes)]
     stand_in = SimpleNamespace(Popen=lambda command, env: waiting.pop(0).begin(command, env))
-    launch.subprocess, launch._PATIENCE_S = stand_in, PATIENCE_S  # type: ignore[attr-defined]
+    launch.subprocess = stand_in  # type: ignore[assignment, attr-defined]
+    launch._PATIENCE_S = PATIENCE_S
     _main([*arguments, "--nproc", str(processes)])
 
 
