@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from t0train.config import RunConfig
+from t0train.core.errors import UserError
 from t0train.dist.engine import Engine, Training
 from t0train.dist.world import World
 from t0train.dist.zero_config import deepspeed_config, deepspeed_for
@@ -20,16 +22,23 @@ from t0train.model import T5, Batch
 from t0train.optim import bind_zero, build_optimizer, load_optimizer_state, optimizer_state
 
 
+_first_group: list[Any] = []
+
+
 class ZeroEngine(Engine):
     """The strategy `deepspeed`. Arguments as for `Engine`, the model without memory.
 
     Of the fp32 weights a process never holds more than its partition, a copy of that, and one whole parameter.
+
+    Raises:
+        UserError: DeepSpeed's keys are not right; or an earlier run of this process used DeepSpeed.
     """
 
     module: Any  # a deepspeed.DeepSpeedEngine
 
     def __init__(self, model: T5, config: RunConfig, world: World) -> None:
         self.model, self.world, self.config = model, world, config.train
+        _refuse_another_group()
         deepspeed = deepspeed_for(world.device)
         settings = deepspeed_config(config, world.device)
         _give_marked_memory(model, world.device, is_bf16=settings["bf16"]["enabled"])
@@ -86,6 +95,17 @@ class ZeroEngine(Engine):
         """See `Engine`."""
         self.layout.load_masters(state["model"])
         load_optimizer_state(self.optimizer, state["optimizer"], self.layout)
+
+
+def _refuse_another_group() -> None:
+    """DeepSpeed keeps to the first process group that it sees, which is gone when the run ends."""
+    if not _first_group:
+        _first_group.append(dist.group.WORLD)
+    if dist.group.WORLD is not _first_group[0]:
+        raise UserError(
+            "train.strategy: deepspeed works once in a process, and an earlier run of this one has used it; start each "
+            "run in a process of its own, or use train.strategy: fsdp."
+        )
 
 
 @torch.no_grad()

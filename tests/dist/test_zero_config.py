@@ -139,3 +139,20 @@ def test_the_command_takes_sensible_keys(world: Path, tmp_path: Path) -> None:
     ended = command(world, tmp_path / "run", f"train.deepspeed.config={own}")
     assert ended.returncode == 0, ended.stderr
     assert [event["step"] for event in steps_of(tmp_path / "run")] == [1]
+
+
+def test_a_second_run_in_one_process_is_refused(world: Path, tmp_path: Path) -> None:
+    """In a process of its own, as DeepSpeed leaves traces."""
+    program = f"""
+from t0train.config import load_config
+from t0train.train import train
+for name in "ab":
+    keys = ["train.steps=1", "train.canary=false", "train.strategy=deepspeed", f"output={tmp_path}/{{name}}"]
+    train(load_config("{world / "run.yaml"}", keys))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert "works once in a process" in ended.stderr
+    assert len(steps_of(tmp_path / "a")) == 1
+    assert not (tmp_path / "b" / "events.jsonl").exists()
