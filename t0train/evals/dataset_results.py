@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -108,65 +109,6 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class DatasetResult:
-    """All prompts of one ranked dataset and split.
-
-    Attributes:
-        dataset: its key.
-        split: as the suite writes it.
-        family: kind of task.
-        revision: identity of its rows.
-        spread: statistics over prompts.
-        prompts: each prompt.
-        left_out: prompts that cannot be ranked, with the reason.
-        metric_intervals: 95 % bootstraps over rows of the medians over prompts of the further metrics.
-        normalise: what is compared between choices, see `SuiteTask`.
-        caveat: what to know before reading anything into the figures.
-        mistakes: some wrong answers under the prompt with the lowest accuracy.
-    """
-
-    dataset: str
-    split: str
-    family: str
-    revision: str
-    spread: AccuracySpread
-    prompts: tuple[PromptResult, ...]
-    left_out: dict[str, str]
-    metric_intervals: dict[str, Interval] = field(default_factory=dict)
-    normalise: Normalise = "sum"
-    caveat: str = ""
-    mistakes: tuple[Mistake, ...] = ()
-
-    @property
-    def metrics(self) -> dict[str, dict[str, float]]:
-        """Median and mean over prompts of the metrics beside the accuracy."""
-        return _over_prompts([prompt.metrics for prompt in self.prompts])
-
-    @property
-    def metric_baselines(self) -> dict[str, dict[str, float]]:
-        """Means over prompts of what guesses and constant answers get by these metrics."""
-        return _mean_baselines([prompt.metric_baselines for prompt in self.prompts])
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {
-            "dataset": self.dataset,
-            "split": self.split,
-            "family": self.family,
-            "revision": self.revision,
-            "normalise": self.normalise,
-            **asdict(self.spread),
-            "metrics": self.metrics,
-            "metric_intervals": self.metric_intervals,
-            "metric_baselines": self.metric_baselines,
-            "prompts": [prompt.as_dict() for prompt in self.prompts],
-            "not_ranked": self.left_out,
-            "caveat": self.caveat,
-            "mistakes": [asdict(mistake) for mistake in self.mistakes],
-        }
-
-
-@dataclass(frozen=True)
 class GeneratedPrompt:
     """One prompt of a generated dataset.
 
@@ -197,45 +139,91 @@ class GeneratedPrompt:
         return {**names, **asdict(self.score), "metrics": self.metrics, **baseline, "remarks": self.remarks}
 
 
-@dataclass(frozen=True)
-class GeneratedResult:
-    """All prompts of one generated dataset and split; `spread` is that of the first metric, `metric`."""
+@dataclass(frozen=True, kw_only=True)
+class _OfDataset:
+    """What ranked and generated datasets have in common.
+
+    Attributes:
+        dataset: its key.
+        split: as the suite writes it.
+        family: kind of task.
+        revision: identity of its rows.
+        prompts: each prompt.
+        left_out: prompts left out, with the reason.
+        caveat: what to know before reading anything into the figures.
+    """
 
     dataset: str
     split: str
     family: str
     revision: str
-    metric: str
-    spread: Spread
-    prompts: tuple[GeneratedPrompt, ...]
+    prompts: Sequence[PromptResult | GeneratedPrompt]
     left_out: dict[str, str]
     caveat: str = ""
 
     @property
     def metrics(self) -> dict[str, dict[str, float]]:
-        """Median and mean over prompts of every metric."""
+        """Median and mean over prompts of every metric (of a ranked dataset: beside the accuracy)."""
         return _over_prompts([prompt.metrics for prompt in self.prompts])
 
     @property
     def metric_baselines(self) -> dict[str, dict[str, float]]:
-        """Means over prompts of what a constant answer gets by every metric."""
+        """Means over prompts of what guesses and constant answers get by these metrics."""
         return _mean_baselines([prompt.metric_baselines for prompt in self.prompts])
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+    def _common(self) -> dict[str, Any]:
         return {
             "dataset": self.dataset,
             "split": self.split,
             "family": self.family,
             "revision": self.revision,
-            "metric": self.metric,
-            **asdict(self.spread),
             "metrics": self.metrics,
             "metric_baselines": self.metric_baselines,
             "prompts": [prompt.as_dict() for prompt in self.prompts],
             "left_out": self.left_out,
             "caveat": self.caveat,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetResult(_OfDataset):
+    """All prompts of one ranked dataset and split.
+
+    Attributes:
+        spread: statistics over prompts.
+        metric_intervals: 95 % bootstraps over rows of the medians over prompts of the further metrics.
+        normalise: what is compared between choices, see `SuiteTask`.
+        mistakes: some wrong answers under the prompt with the lowest accuracy.
+    """
+
+    prompts: Sequence[PromptResult]
+    spread: AccuracySpread
+    metric_intervals: dict[str, Interval] = field(default_factory=dict)
+    normalise: Normalise = "sum"
+    mistakes: tuple[Mistake, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            **self._common(),
+            "normalise": self.normalise,
+            **asdict(self.spread),
+            "metric_intervals": self.metric_intervals,
+            "mistakes": [asdict(mistake) for mistake in self.mistakes],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratedResult(_OfDataset):
+    """All prompts of one generated dataset and split; `spread` is that of the first metric, `metric`."""
+
+    prompts: Sequence[GeneratedPrompt]
+    metric: str
+    spread: Spread
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**self._common(), "metric": self.metric, **asdict(self.spread)}
 
 
 @dataclass(frozen=True)

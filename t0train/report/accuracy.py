@@ -134,7 +134,7 @@ def _prompts(title: str, entry: dict[str, Any], untrained: dict[str, float]) -> 
     """The prompts of a dataset; columns of further metrics and of remarks only where there are any."""
     prompts = entry["prompts"]
     metrics = list(dict.fromkeys(metric for prompt in prompts for metric in prompt.get("metrics", {})))
-    left_out = entry.get("not_ranked", {}).items()
+    left_out = entry.get("left_out", {}).items()
     notes = int(bool(left_out) or any(prompt.get("remarks") for prompt in prompts))
     header = (
         *("prompt", "rows", "accuracy", "chance", "majority", *(["untrained"] if untrained else [])),

@@ -60,7 +60,7 @@ class _Ranked(_OverPrompts):
     metrics: dict[str, _OverPrompts] = {}
     metric_intervals: dict[str, _Interval] = {}
     metric_baselines: dict[str, dict[str, float]] = {}
-    not_ranked: dict[str, str] = {}
+    left_out: dict[str, str] = {}
     caveat: str = ""
     mistakes: list[_Mistake] = []
 

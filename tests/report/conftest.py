@@ -51,7 +51,7 @@ def results(datasets: dict[str, list[float]], chance: float = 0.5) -> dict[str, 
                     }
                     for place, accuracy in enumerate(accuracies)
                 ],
-                "not_ranked": {"summarise it": "it has no answer choices"},
+                "left_out": {"summarise it": "it has no answer choices"},
             }
             for dataset, accuracies in datasets.items()
         ],
