@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from t0train.report import figures
 from t0train.report.parts import Part, Sentences, Table, picture
 from t0train.report.runs import Run
-from t0train.report.scores import NOTHING, datasets, evaluated, headlines, percent, suites, with_interval
+from t0train.report.scores import (
+    NOTHING,
+    before_training,
+    datasets,
+    evaluated,
+    headlines,
+    percent,
+    suites,
+    untrained_entry,
+    with_interval,
+)
 
 
 def accuracy(runs: Sequence[Run]) -> list[Part]:
@@ -46,10 +56,12 @@ def accuracy(runs: Sequence[Run]) -> list[Part]:
         parts.append(Table((*header, *untrained), rows, title=f"Suite {suite}, accuracy in %", names=names))
         parts += _further_metrics(runs, suite)
         parts.append(Sentences([_scored(run, suite) for run in runs if suite in run.results]))
+        if apart := [said for run in runs for said in _other_rows(run, suite)]:
+            parts.append(Sentences(apart))
         if held_out:
             parts.append(Sentences([f"{name}: {said}." for name, why in given_up.items() for said in why.values()]))
         caption = "Accuracy over prompts: a box for each model, in the order of the legend, a dot for each prompt."
-        parts.append(picture(f"accuracy-{suite}", caption, figures.accuracy_boxes(_panels(runs, suite))))
+        parts.append(picture(f"accuracy-{suite}", caption, figures.accuracy_boxes(panels(runs, suite))))
     if not parts:
         return []
     parts.append(
@@ -57,7 +69,9 @@ def accuracy(runs: Sequence[Run]) -> list[Part]:
             [
                 "Median and mean are over the prompts of a dataset; brackets hold 95 % bootstrap intervals over its "
                 "rows, so neither the spread over prompts nor that over training seeds is in them. Chance is a uniform "
-                "guess among the choices, majority the best constant answer, untrained the same model before training."
+                "guess among the choices, majority the best constant answer, untrained the same model before training.",
+                "An interval without width, such as 100.0 [100.0, 100.0], says that all rows agreed; a bootstrap "
+                "cannot say more, and with few rows the doubt is larger.",
             ]
         )
     )
@@ -94,18 +108,35 @@ def _scored(run: Run, suite: str) -> str:
     return f"{run.name}: {model} was scored" + (f", on at most {limit:,} rows of each dataset." if limit else ".")
 
 
-def _panels(runs: Sequence[Run], suite: str) -> list[figures.Panel]:
-    panels = []
+def _other_rows(run: Run, suite: str) -> Iterator[str]:
+    """Say so where the untrained model was evaluated on other rows, and is left out therefore."""
+    apart = [
+        entry["dataset"]
+        for entry in datasets(run.results.get(suite)).values()
+        if untrained_entry(run, suite, entry) and not before_training(run, suite, entry)
+    ]
+    if apart:
+        yield (
+            f"{run.name}, untrained: evaluated on other rows of {', '.join(apart)}, and left out there; evaluate again "
+            "with --untrained."
+        )
+
+
+def panels(runs: Sequence[Run], suite: str) -> list[figures.Panel]:
+    """The boxes of each dataset of a suite: every run, and before it its untrained model where rows are the same."""
+    found = []
     given_up = {key for run in runs for key in run.results.get(suite, {}).get("not_held_out") or {}}
     for dataset, split in evaluated(runs, suite):
         boxes, baseline = [], None
         for index, run in enumerate(runs):
             before = f"{run.name}, untrained" if len(runs) > 1 else "untrained"
-            for name, is_trained, found in (
-                (before, False, run.untrained.get(suite)),
-                (run.name, True, run.results.get(suite)),
+            scored = datasets(run.results.get(suite)).get((dataset, split))
+            if scored is None:
+                continue
+            for name, is_trained, entry in (
+                (before, False, before_training(run, suite, scored)),
+                (run.name, True, scored),
             ):
-                entry = datasets(found).get((dataset, split))
                 if entry is None:
                     continue
                 accuracies = [prompt["accuracy"] for prompt in entry["prompts"]]
@@ -113,8 +144,8 @@ def _panels(runs: Sequence[Run], suite: str) -> list[figures.Panel]:
                 baseline = baseline or entry
         assert baseline is not None
         title = f"{dataset} (not held out)" if dataset in given_up else dataset
-        panels.append(figures.Panel(title, baseline["chance"], baseline["majority"], boxes))
-    return panels
+        found.append(figures.Panel(title, baseline["chance"], baseline["majority"], boxes))
+    return found
 
 
 def every_prompt(runs: Sequence[Run]) -> list[Part]:
@@ -123,9 +154,9 @@ def every_prompt(runs: Sequence[Run]) -> list[Part]:
     for run in runs:
         owner = f"{run.name}, " if len(runs) > 1 else ""
         for suite, results in run.results.items():
-            before = datasets(run.untrained.get(suite))
             for key, entry in datasets(results).items():
-                untrained = {prompt["task"]: prompt["accuracy"] for prompt in before.get(key, {}).get("prompts", [])}
+                before = before_training(run, suite, entry) or {"prompts": []}
+                untrained = {prompt["task"]: prompt["accuracy"] for prompt in before["prompts"]}
                 parts.append(_prompts(f"{owner}{suite}: {key[0]} {key[1]}", entry, untrained))
     return parts or [Sentences(["No evaluation yet."])]
 

@@ -10,13 +10,13 @@ from t0train.report.parts import Part, Sentences, Table
 from t0train.report.runs import Run
 from t0train.report.scores import suites, with_interval
 
-_HEADER = ("dataset", "split", "run", "prompts", "rows", "median", "mean", "0 is outside")
+_HEADER = ("dataset", "split", "run", "prompts", "rows", "median", "mean", "median: 0 outside")
 _EXPLAINED = (
     "Differences in points; brackets hold 95 % intervals of a paired bootstrap: every replicate draws rows, the same "
     "ones for both runs and all prompts. They say how sure the difference is for these prompts and these trained "
-    "weights, not for another training seed. The last column is about the interval of the median. Every interval is "
-    "for its dataset alone, nothing is corrected for their number: where two runs are alike on all of twenty datasets, "
-    "expect 0 to be outside for one of them."
+    "weights, not for another training seed. The last column is about the interval of the median alone, whatever that "
+    "of the mean holds. Every interval is for its dataset alone, nothing is corrected for their number: where two runs "
+    "are alike on all of twenty datasets, expect 0 to be outside for one of them."
 )
 
 

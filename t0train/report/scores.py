@@ -50,7 +50,7 @@ def _of_suite(runs: Sequence[Run], suite: str) -> Iterator[Headline]:
             entry = datasets(run.results.get(suite)).get((dataset, split))
             if entry is None:
                 continue
-            before = datasets(run.untrained.get(suite)).get((dataset, split))
+            before = before_training(run, suite, entry)
             yield Headline(
                 suite=suite,
                 dataset=dataset,
@@ -66,6 +66,17 @@ def _of_suite(runs: Sequence[Run], suite: str) -> Iterator[Headline]:
                 mean=entry["mean"],
                 mean_interval=entry.get("mean_interval"),
             )
+
+
+def before_training(run: Run, suite: str, entry: dict[str, Any]) -> dict[str, Any] | None:
+    """The untrained model's entry beside that of a dataset; None if there is none, or one of other rows."""
+    before = untrained_entry(run, suite, entry)
+    return before if before and all(before.get(key) == entry.get(key) for key in ("rows", "revision")) else None
+
+
+def untrained_entry(run: Run, suite: str, entry: dict[str, Any]) -> dict[str, Any] | None:
+    """The untrained model's entry for the same dataset and split, of whatever rows."""
+    return datasets(run.untrained.get(suite)).get((entry["dataset"], entry["split"]))
 
 
 def evaluated(runs: Sequence[Run], suite: str) -> list[tuple[str, str]]:

@@ -86,7 +86,9 @@ def test_outside_is_said_of_the_median(write_run: WriteRun, tmp_path: Path) -> N
     nothing = dict.fromkeys(range(50), 0.0)
     one = scored_run(write_run, "one", {"p": nothing, "q": nothing, "r": nothing})
     two = scored_run(write_run, "two", {"p": dict.fromkeys(range(50), 1.0), "q": nothing, "r": nothing})
-    row = cells(compared([one, two], tmp_path / "out"), "movies", "test[:200]", "two")
+    text = compared([one, two], tmp_path / "out")
+    assert cells(text, "dataset")[-1] == "median: 0 outside"
+    row = cells(text, "movies", "test[:200]", "two")
     assert row[5:] == ["0.0 [0.0, 0.0]", "33.3 [33.3, 33.3]", "no"]
 
 

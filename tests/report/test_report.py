@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from t0train.core.errors import UserError
 from t0train.report import card_text, headlines, read_run, read_runs, write_report
+from t0train.report.accuracy import panels
 
 from .conftest import WriteRun, cells, make_run, results, step_event
 
@@ -195,6 +196,35 @@ def test_several_runs_are_compared(run: Path, write_run: WriteRun, tmp_path: Pat
     assert (page.parent / "tasks-0.png").exists()
     assert (page.parent / "tasks-1.png").exists()
     assert "demo and other" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("before", "is_shown"),
+    [
+        ({}, True),
+        ({"rows": 20}, False),
+        ({"revision": "other rows"}, False),
+        ({"rows": 20, "revision": "other rows"}, False),
+    ],
+)
+def test_untrained_is_shown_of_the_same_rows_only(
+    before: dict[str, object], is_shown: bool, write_run: WriteRun, tmp_path: Path
+) -> None:
+    trained, untrained = results({"movies": [0.9], "mail": [0.8]}), results({"movies": [0.125], "mail": [0.375]})
+    for document in (trained, untrained):
+        document["tasks"][0]["revision"] = "rows 1"
+    untrained["tasks"][0] |= before
+    folder = write_run(suites={"demo": trained, "demo-untrained": untrained}, **TINY)
+    page = write_report([folder], tmp_path / "out")
+    for text in (page.with_suffix(".md").read_text(), card_text(folder, 300, [])):
+        movies, mail = (cells(text, key, "test[:200]") for key in ("movies", "mail"))
+        assert (movies[-1], mail[-1]) == ("12.5" if is_shown else "-", "37.5")
+        prompts = text.partition("demo: movies test")[2].partition("demo: mail test")[0]
+        assert ("12.5" in prompts, "untrained" in prompts) == (is_shown, is_shown)
+        said = "demo, untrained: evaluated on other rows of movies, and left out there"
+        assert (said in text) is not is_shown
+    boxes = {panel.dataset: [box.model for box in panel.boxes] for panel in panels(read_runs([folder]), "demo")}
+    assert boxes == {"movies": ["untrained"] * is_shown + ["demo"], "mail": ["untrained", "demo"]}
 
 
 def test_runs_of_one_name_are_told_apart(write_run: WriteRun) -> None:
