@@ -94,6 +94,8 @@ def print_selection(selection: Selection) -> None:
 
 
 def _print_results(results: Results, prompts: bool) -> None:
+    from t0train.mixture import leak_notes
+
     facts = results.model
     state = "untrained" if facts["untrained"] else f"step {facts['step']}" if facts["step"] is not None else ""
     state += ", selected" if facts["selected"] else ""
@@ -110,7 +112,7 @@ def _print_results(results: Results, prompts: bool) -> None:
         print(f"{probe['name']}\n  reads: {probe['input']}\n  writes: {probe['output']}\n")
     for caveat, datasets in results.caveats.items():
         print(f"{', '.join(datasets)}: {caveat}\n")
-    for sentence in (results.not_held_out or {}).values():
+    for sentence in leak_notes(results.not_held_out or {}):
         print(f"note: {sentence}")
     if results.missing:
         scored = len(results.tasks) + len(results.generated)

@@ -35,8 +35,8 @@ class Results:
         differences: between datasets, as the suite asks for.
         probes: name, input and output of prompts that are not scored.
         missing: datasets of the suite that could not be scored.
-        not_held_out: what the model's own training shares with datasets of the suite, a sentence for each of them; None
-            if its training is not known.
+        not_held_out: what the model's own training shares with datasets of the suite, for each of them its kind (rows,
+            dataset or family) and a sentence; None if its training is not known.
         scores: every ranked item's scores, in the columns of `SCORES`.
         generations: everything that was written and scored, in the columns of `GENERATIONS`.
     """
@@ -51,7 +51,7 @@ class Results:
     differences: tuple[DifferenceResult, ...] = ()
     probes: tuple[dict[str, str], ...] = ()
     missing: tuple[Missing, ...] = ()
-    not_held_out: dict[str, str] | None = None
+    not_held_out: dict[str, dict[str, str]] | None = None
     scores: pa.Table = field(default_factory=SCORES.empty_table, repr=False)
     generations: pa.Table = field(default_factory=GENERATIONS.empty_table, repr=False)
 

@@ -15,7 +15,7 @@ from t0train.evals.evaluation import evaluate
 from t0train.evals.models import model_name, open_model, refuse_no_model, run_config_of, run_folder_of, run_identity
 from t0train.evals.parallel import Work, answer_in_processes
 from t0train.evals.results import RESULTS, Results, check_folder
-from t0train.mixture import build_mixture, leaks_of_run
+from t0train.mixture import build_mixture, describe_leaks, leaks_of_run
 from t0train.tasks import load_catalogue
 
 ANSWERS = "answers"
@@ -112,7 +112,7 @@ def _check_model(folder: Path, suite: SuiteConfig, request: Request) -> None:
     check_folder(folder, suite.name, facts)
 
 
-def _not_held_out(request: Request, suite: SuiteConfig) -> dict[str, str] | None:
+def _not_held_out(request: Request, suite: SuiteConfig) -> dict[str, dict[str, str]] | None:
     """What the model's run has trained on of what the suite judges; None if that cannot be told any more."""
     run = run_config_of(request.model)
     if run is None:
@@ -121,8 +121,6 @@ def _not_held_out(request: Request, suite: SuiteConfig) -> dict[str, str] | None
         return {}
     scored = suite.model_copy(update={"data": request.data or suite.data})
     try:
-        leaks = leaks_of_run(build_mixture(run.mixture, run.data, run.seed), scored, run)
+        return describe_leaks(leaks_of_run(build_mixture(run.mixture, run.data, run.seed), scored, run))
     except UserError:  # its mixture's rows, templates or catalogue are gone
         return None
-    leaks.sort(key=lambda leak: leak.kind == "rows")  # of several entries of a dataset the gravest is said
-    return {leak.dataset: str(leak) for leak in leaks}

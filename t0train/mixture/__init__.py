@@ -2,7 +2,7 @@
 
 from t0train.mixture.build import Mixture, build_mixture, load_mixture
 from t0train.mixture.check import SourceReport, check_sources
-from t0train.mixture.leaks import Leak, check_leaks, find_leaks, leaks_of_run
+from t0train.mixture.leaks import Leak, check_leaks, describe_leaks, find_leaks, leak_notes, leaks_of_run
 from t0train.mixture.overlap import Overlap, OverlapReport, find_overlaps
 from t0train.mixture.rates import equal, proportional, t0_cap, temperature
 from t0train.mixture.table import DatasetRow, TaskRow, by_dataset
@@ -19,9 +19,11 @@ __all__ = [
     "by_dataset",
     "check_leaks",
     "check_sources",
+    "describe_leaks",
     "equal",
     "find_leaks",
     "find_overlaps",
+    "leak_notes",
     "leaks_of_run",
     "load_mixture",
     "proportional",

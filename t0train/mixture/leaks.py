@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -38,8 +38,23 @@ class Leak:
         return {
             "rows": f"{self.dataset}: rows that are scored are trained on, too{other_name}",
             "dataset": f"{self.dataset} is not held out: other rows of it are trained on{other_name}",
-            "family": f"{self.dataset} is not zero-shot: its family is trained on ({', '.join(self.trained)})",
+            "family": f"{self.dataset}: no rows of it are trained on, but its family is ({', '.join(self.trained)})",
         }[self.kind]
+
+
+def describe_leaks(leaks: Iterable[Leak]) -> dict[str, dict[str, str]]:
+    """Kind and sentence by dataset, for files; of several entries of a dataset the gravest is said."""
+    ordered = sorted(leaks, key=lambda leak: leak.kind == "rows")
+    return {leak.dataset: {"kind": leak.kind, "sentence": str(leak)} for leak in ordered}
+
+
+def leak_notes(described: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """What `describe_leaks` gives, for a terminal: datasets of which only the family is trained on share one line."""
+    family = [dataset for dataset, found in described.items() if found["kind"] == "family"]
+    if len(family) < 2:
+        return [found["sentence"] for found in described.values()]
+    others = [found["sentence"] for found in described.values() if found["kind"] != "family"]
+    return [*others, f"{', '.join(family)}: no rows of them are trained on, but their families are"]
 
 
 def find_leaks(

@@ -28,7 +28,7 @@ def accuracy(runs: Sequence[Run]) -> list[Part]:
     lines = headlines(runs)
     parts: list[Part] = []
     for suite in suites(runs):
-        given_up = {run.name: run.results.get(suite, {}).get("not_held_out") or {} for run in runs}
+        given_up = {run.name: _not_held_out(run, suite) for run in runs}
         held_out = ("held out",) if any(given_up.values()) else ()
         of_suite = [line for line in lines if line.suite == suite]
         untrained = ("untrained",) if any(line.untrained is not None for line in of_suite) else ()
@@ -37,7 +37,7 @@ def accuracy(runs: Sequence[Run]) -> list[Part]:
                 line.dataset,
                 line.split,
                 *([line.run] if len(runs) > 1 else []),
-                *(["no" if line.dataset in given_up[line.run] else "yes"] if held_out else []),
+                *([_held_out(given_up[line.run].get(line.dataset))] if held_out else []),
                 f"{line.prompts}",
                 f"{line.rows:,}",
                 with_interval(line.median, line.median_interval),
@@ -56,10 +56,11 @@ def accuracy(runs: Sequence[Run]) -> list[Part]:
         parts.append(Table((*header, *untrained), rows, title=f"Suite {suite}, accuracy in %", names=names))
         parts += _further_metrics(runs, suite)
         parts.append(Sentences([_scored(run, suite) for run in runs if suite in run.results]))
-        if apart := [said for run in runs for said in _other_rows(run, suite)]:
+        if apart := [sentence for run in runs for sentence in _other_rows(run, suite)]:
             parts.append(Sentences(apart))
         if held_out:
-            parts.append(Sentences([f"{name}: {said}." for name, why in given_up.items() for said in why.values()]))
+            said = [f"{name}: {one['sentence']}." for name, found in given_up.items() for one in found.values()]
+            parts.append(Sentences(said))
         caption = "Accuracy over prompts: a box for each model, in the order of the legend, a dot for each prompt."
         parts.append(picture(f"accuracy-{suite}", caption, figures.accuracy_boxes(panels(runs, suite))))
     if not parts:
@@ -76,6 +77,17 @@ def accuracy(runs: Sequence[Run]) -> list[Part]:
         )
     )
     return parts
+
+
+def _not_held_out(run: Run, suite: str) -> dict[str, dict[str, str]]:
+    """Kind and sentence by dataset that the run's training shares something with."""
+    return run.results.get(suite, {}).get("not_held_out") or {}
+
+
+def _held_out(found: dict[str, str] | None) -> str:
+    if found is None:
+        return "yes"
+    return "dataset, not family" if found["kind"] == "family" else "no"
 
 
 def _further_metrics(runs: Sequence[Run], suite: str) -> list[Part]:
@@ -124,8 +136,7 @@ def _other_rows(run: Run, suite: str) -> Iterator[str]:
 
 def panels(runs: Sequence[Run], suite: str) -> list[figures.Panel]:
     """The boxes of each dataset of a suite: every run, and before it its untrained model where rows are the same."""
-    found = []
-    given_up = {key for run in runs for key in run.results.get(suite, {}).get("not_held_out") or {}}
+    drawn = []
     for dataset, split in evaluated(runs, suite):
         boxes, baseline = [], None
         for index, run in enumerate(runs):
@@ -143,9 +154,10 @@ def panels(runs: Sequence[Run], suite: str) -> list[figures.Panel]:
                 boxes.append(figures.Box(name, figures.colour(index), is_trained, accuracies))
                 baseline = baseline or entry
         assert baseline is not None
-        title = f"{dataset} (not held out)" if dataset in given_up else dataset
-        found.append(figures.Panel(title, baseline["chance"], baseline["majority"], boxes))
-    return found
+        kinds = {found[dataset]["kind"] for run in runs if dataset in (found := _not_held_out(run, suite))}
+        remark = " (not held out)" if kinds - {"family"} else " (family trained on)" if kinds else ""
+        drawn.append(figures.Panel(dataset + remark, baseline["chance"], baseline["majority"], boxes))
+    return drawn
 
 
 def every_prompt(runs: Sequence[Run]) -> list[Part]:

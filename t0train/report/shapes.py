@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -115,6 +115,11 @@ class _Model(_Shape):
     step: int | None = None
 
 
+class _NotHeldOut(_Shape):
+    kind: Literal["rows", "dataset", "family"]
+    sentence: str
+
+
 class _Results(_Shape):
     model: _Model
     seed: int
@@ -124,7 +129,7 @@ class _Results(_Shape):
     differences: list[_Difference] = []
     probes: list[_Probe] = []
     missing: list[_Missing] = []
-    not_held_out: dict[str, str] | None = None
+    not_held_out: dict[str, _NotHeldOut] | None = None
 
 
 class _Candidate(_Shape):

@@ -18,7 +18,7 @@ from t0train.core.progress import progress
 from t0train.core.stop import StopRequest, stop_on_signals
 from t0train.data import RowStream, open_rows
 from t0train.dist import World, find_place, join
-from t0train.mixture import check_leaks
+from t0train.mixture import check_leaks, describe_leaks, leak_notes
 from t0train.train.lock import run_lock
 from t0train.train.run import Run, Say, run_folder, start_run
 
@@ -94,7 +94,8 @@ def _train(
     say(f"run folder: {run_folder(config)}")
     stream = _open_stream(config, world)
     _end_if_asked(stop, world)
-    for remark in (*stream.mixture.remarks, *map(str, check_leaks(stream.mixture, config))):
+    leaks = describe_leaks(check_leaks(stream.mixture, config))
+    for remark in (*stream.mixture.remarks, *leak_notes(leaks)):
         say(remark)
     batch, steps, every = config.train.batch, config.train.steps, config.train.checkpoint.every
     with run_lock(run_folder(config)) if world.is_first else nullcontext():

@@ -10,7 +10,7 @@ import pytest
 from t0train.config import SuiteConfig, load_config, load_suite
 from t0train.core.errors import UserError
 from t0train.mixture import find_leaks, load_mixture, same
-from t0train.mixture.leaks import Leak, check_leaks, refuse_leaks
+from t0train.mixture.leaks import Leak, check_leaks, describe_leaks, leak_notes, refuse_leaks
 from t0train.mixture.same import is_same
 from t0train.tasks import Dataset, load_catalogue
 
@@ -42,7 +42,7 @@ def test_family(collection: Collection) -> None:
     catalogue = load_catalogue(collection.folder / "catalogue.csv")
     (leak,) = find_leaks(collection.mixture(), suite(exam="train"), {}, catalogue)
     assert (leak.kind, leak.trained) == ("family", ("tales",))
-    assert "tales" in str(leak)
+    assert str(leak) == "exam: no rows of it are trained on, but its family is (tales)"
     assert not find_leaks(collection.mixture(exclude=["story"]), suite(exam="train"), {}, catalogue)
 
 
@@ -200,3 +200,17 @@ def test_the_other_runs_say_what_they_hold_out(promptsource_folder: Path) -> Non
         leaks = find_leaks(mixture, load_suite(config.suite), config.data.splits)
         assert {leak.kind for leak in leaks} == {"dataset"}
         assert refuse_leaks(leaks, config.leaks.held_out) == leaks
+
+
+def test_families_share_one_note() -> None:
+    leaks = [Leak("a", "family", ("x",)), Leak("b", "dataset", ("b",)), Leak("c", "family", ("y",))]
+    first, second = leak_notes(describe_leaks(leaks))
+    assert first == str(leaks[1])
+    assert second == "a, c: no rows of them are trained on, but their families are"
+    assert leak_notes(describe_leaks(leaks[:1])) == [str(leaks[0])]
+
+
+def test_the_gravest_of_a_datasets_leaks_is_said() -> None:
+    """It is evaluated twice: on rows that are trained on, and on others."""
+    leaks = [Leak("a", "rows", ("a",)), Leak("a", "dataset", ("a",))]
+    assert describe_leaks(leaks) == describe_leaks(leaks[::-1]) == {"a": {"kind": "rows", "sentence": str(leaks[0])}}

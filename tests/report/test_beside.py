@@ -120,7 +120,8 @@ def test_all_findings_are_told(write_run: WriteRun, tmp_path: Path) -> None:
     ]
     document["probes"] = [{"name": "sentiment", "input": "Is it good?", "output": "yes"}]
     document["missing"] = [{"dataset": "mail", "split": "test", "reason": "no folder mail"}]
-    document["not_held_out"] = {"movies": "movies is not held out: other rows of it are trained on"}
+    sentence = "movies is not held out: other rows of it are trained on"
+    document["not_held_out"] = {"movies": {"kind": "dataset", "sentence": sentence}}
     text = markdown([write_run(suites={"demo": document})], tmp_path / "out")
     assert cells(section(text, "Generated answers"), "wino_bias/type1_pro", "test", "demo")[3:] == [
         *("contains", "1", "9", "70.0 [60.0, 80.0]", "71.0 [61.0, 81.0]", "33.0", "contains 70.0, bleu 12.0"),

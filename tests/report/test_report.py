@@ -227,6 +227,21 @@ def test_untrained_is_shown_of_the_same_rows_only(
     assert boxes == {"movies": ["untrained"] * is_shown + ["demo"], "mail": ["untrained", "demo"]}
 
 
+def test_a_trained_family_is_told_from_a_trained_dataset(write_run: WriteRun, tmp_path: Path) -> None:
+    document = results({name: [0.5] for name in ("movies", "mail", "news", "books")})
+    kinds = {"movies": "rows", "mail": "dataset", "news": "family"}
+    document["not_held_out"] = {key: {"kind": kind, "sentence": f"{key} by {kind}"} for key, kind in kinds.items()}
+    folder = write_run(suites={"demo": document}, **TINY)
+    text = write_report([folder], tmp_path / "out").with_suffix(".md").read_text()
+    column = cells(text, "dataset", "split").index("held out")
+    said = [cells(text, key, "test[:200]")[column] for key in ("movies", "mail", "news", "books")]
+    assert said == ["no", "no", "dataset, not family", "yes"]
+    assert "- demo: news by family." in text
+    assert [panel.dataset for panel in panels(read_runs([folder]), "demo")] == [
+        *("movies (not held out)", "mail (not held out)", "news (family trained on)", "books"),
+    ]
+
+
 def test_runs_of_one_name_are_told_apart(write_run: WriteRun) -> None:
     runs = read_runs([write_run(**TINY), write_run(folder="again", **TINY)])
     assert runs[0].name != runs[1].name
