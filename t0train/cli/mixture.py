@@ -136,7 +136,8 @@ def check(
     report.require()
     refuse_leaks(leaks, run.leaks.held_out)
     if not as_json:
-        at_hand = f"all at hand in {report.source}" if report.rows else "the hub is asked when rows are fetched"
+        all_of_it = f"{len(mixture.dropped)} datasets dropped, the others" if mixture.dropped else "all"
+        at_hand = f"{all_of_it} at hand in {report.source}" if report.rows else "the hub is asked when rows are fetched"
         print(f"{_sentence(mixture)}; {at_hand}")
 
 
@@ -189,8 +190,8 @@ def _print_overlaps(report: OverlapReport) -> None:
             "scored": f"{found.dataset} {found.split}",
             "rows": found.rows,
             "too short": found.short,
-            f"share a {report.ngram}-gram": found.touched,
-            f"share {report.threshold:.0%} of them": found.overlapping,
+            f"share a {report.ngram}-gram": found.touched if found.short < found.rows else "-",
+            f"share {report.threshold:.0%} of them": found.overlapping if found.short < found.rows else "-",
             "training datasets": ", ".join(f"{key} ({count:,})" for key, count in list(found.sources.items())[:5]),
         }
         for found in report.overlaps

@@ -37,6 +37,7 @@ class Mixture:
         rates_from: `catalogue` (its train_size) or `rows` (those at hand): the sizes behind the rates.
         hash: content hash of task names, template texts and rates: the identity of the sampling.
         remarks: what a user should be told, e.g. what was dropped.
+        dropped: keys of the datasets that are left out as no rows of them are at hand (data.missing: drop).
     """
 
     name: str
@@ -48,6 +49,7 @@ class Mixture:
     rates_from: str
     hash: str
     remarks: tuple[str, ...]
+    dropped: tuple[str, ...]
 
     @property
     def datasets(self) -> tuple[Dataset, ...]:
@@ -135,6 +137,7 @@ def build_mixture(config: MixtureConfig, data: DataConfig, seed: int = 0) -> Mix
         rates_from=config.rates_from,
         hash=identity,
         remarks=tuple(remarks),
+        dropped=tuple(sorted(absent)),
     )
 
 

@@ -151,7 +151,7 @@ def find_overlaps(
                 found_in[:, places[new]] = np.stack([np.full(new.sum(), number), rows[new]])
                 here[places] = True
         except UserError as error:
-            missing[dataset.key] = str(error)
+            missing[dataset.key] = _reason(dataset, error)
         for part, own, counts in zip(scored, parts, sources, strict=True):
             if touched := len(np.unique(part.owners[here[own]])):
                 counts[dataset.key] = touched
@@ -181,11 +181,16 @@ def _read_suite(suite: SuiteConfig, run: RunConfig, words: _Words, missing: dict
             table = open_table(dataset, entry.split, source)
             lines = list(_lines(dataset, table, folders, words.learn))
         except UserError as error:
-            missing[entry.dataset] = str(error)
+            missing[entry.dataset] = _reason(dataset, error)
             continue
         owners, numbers = (np.concatenate(part) for part in zip(*lines, strict=True))
         places, grams = _grams(numbers, run.leaks.ngram)
         yield _Scored(dataset.key, entry.split, table.num_rows, numbers, places, owners[places], grams)
+
+
+def _reason(dataset: Dataset, error: UserError) -> str:
+    """An error without the name of the dataset, beside which it is shown."""
+    return str(error).removeprefix(f"no rows of {dataset.key}: ")
 
 
 def _training_grams(

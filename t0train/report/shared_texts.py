@@ -7,6 +7,7 @@ from typing import Any
 
 from t0train.report.parts import Part, Sentences, Table
 from t0train.report.runs import Run
+from t0train.report.scores import NOTHING
 
 _EXPLAINED = (
     "A row is too short if no text of it has so many words: nothing is known of it then. Quotations and set phrases "
@@ -30,12 +31,19 @@ def _unchecked(run: Run) -> str:
     )
 
 
+def _sources(found: dict[str, Any]) -> str:
+    if found["short"] == found["rows"]:
+        return NOTHING
+    return ", ".join(f"{key} ({rows:,})" for key, rows in found["sources"].items()) or "none"
+
+
 def _compared(run: Run, suite: str, found: dict[str, Any]) -> Iterator[Part]:
     size, part = f"{found['ngram']}-gram", f"{found['threshold']:.0%}"
     rows = [
         (
-            *(one["dataset"], one["split"], ", ".join(f"{key} ({n:,})" for key, n in one["sources"].items()) or "none"),
-            *(f"{one[key]:,}" for key in ("rows", "short", "touched", "overlapping")),
+            *(one["dataset"], one["split"], _sources(one)),
+            *(f"{one[key]:,}" for key in ("rows", "short")),
+            *(NOTHING if one["short"] == one["rows"] else f"{one[key]:,}" for key in ("touched", "overlapping")),
         )
         for one in found["overlaps"]
     ]

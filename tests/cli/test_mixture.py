@@ -127,6 +127,7 @@ def test_check_passes_when_all_rows_are_there(rows: Path, tmp_path: Path) -> Non
     path = config(tmp_path, "mixture: {include: [trec, imdb]}", f"data: {{source: {rows}}}")
     output, notes = run("check", path)
     assert "29 tasks of 2 datasets" in output
+    assert f"; all at hand in {rows}" in output
     assert "imdb 10 < 25,000" in notes
     assert json.loads(run("check", path, "--json")[0])["rows"] == {"imdb": 10, "trec": 10}
 
@@ -142,6 +143,7 @@ def test_check_lists_what_is_missing_with_its_weight(rows: Path, tmp_path: Path)
     assert missing["dataset"] == "ag_news"
     output, notes = run("check", path, "data.missing=drop")
     assert "18 tasks of 1 datasets" in output
+    assert f"; 1 datasets dropped, the others at hand in {rows}" in output
     assert "dropped" in notes
 
 
@@ -168,9 +170,12 @@ def test_check_shows_texts_that_scored_and_training_rows_share(rows: Path, tmp_p
     assert "needs a suite" in refusal("check", path, "--ngrams")
     output, notes = run("check", path, "--suite", str(suite), "--ngrams")
     assert f"imdb row 0, 100% of its 13-grams, e.g. of imdb row 0: {text.lower()}" in output
-    assert "not compared: trec: " in notes
+    assert "not compared: trec: no split 'dev'" in notes
     (found,) = json.loads(run("check", path, "--suite", str(suite), "--ngrams", "--json")[0])["overlaps"]["overlaps"]
     assert (found["touched"], found["sources"]) == (1, {"imdb": 1})
+    (rows / "imdb/default/test.jsonl").write_text('{"text": "Too short.", "label": 1}\n')
+    lines = run("check", path, "--suite", str(suite), "--ngrams")[0].splitlines()
+    assert ["imdb", "test", "1", "1", "-", "-"] in [line.split() for line in lines]
 
 
 def test_shared_texts_of_a_run_are_kept_for_its_reports(rows: Path, tmp_path: Path) -> None:

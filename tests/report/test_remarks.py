@@ -82,6 +82,14 @@ def test_shared_texts_stand_in_report_and_card(write_run: WriteRun, tmp_path: Pa
         assert "check again" not in shared
 
 
+def test_nothing_is_said_of_rows_too_short_to_compare(write_run: WriteRun, tmp_path: Path) -> None:
+    run = write_run(suites={"demo": results({"movies": [0.5]})})
+    short = {"dataset": "mail", "split": "test", "rows": 9, "short": 9, "touched": 0, "overlapping": 0}
+    put_overlaps(run, overlaps=[{**short, "sources": {}, "examples": []}])
+    shared = section(markdown([run], tmp_path / "out"), SHARED)
+    assert cells(shared, "mail")[2:] == ["-", "9", "9", "-", "-"]
+
+
 def test_what_was_not_checked_is_said(write_run: WriteRun, tmp_path: Path) -> None:
     run = write_run(suites={"demo": results({"movies": [0.5]}), "more": results({"mail": [0.5]})})
     told = "demo: n-gram overlap with demo, more: not checked; run `t0train mixture check RUN --suite demo --ngrams`"
