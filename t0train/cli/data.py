@@ -83,7 +83,7 @@ def inspect(
 ) -> None:
     """Show packed rows as text, segment by segment, with lengths and fill.
 
-    Example: t0train data inspect real_small --rows 2 --histogram lengths.png
+    Example: t0train data inspect toy --rows 2 --histogram lengths.png
     """
     from t0train.data import RowState, open_rows
     from t0train.data.inspection import describe_rows, draw_lengths

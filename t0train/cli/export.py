@@ -25,7 +25,7 @@ def command(
     The card (README.md) holds the mixture, the differences from T0's training, and the results of `t0train eval` on
     this checkpoint, with their caveats.
 
-    Example: t0train export runs/toy exported/toy
+    Example: t0train export runs/toy/run exported/toy
     """
     from t0train.config import load_config
     from t0train.data import load_vocabulary

@@ -19,7 +19,7 @@ def command(
 ) -> None:
     """Write report.md and a self-contained report.html: accuracy, curves, tasks drawn, packing, deviations.
 
-    Example: t0train report runs/toy
+    Example: t0train report runs/toy/run
     """
     from t0train.report import headlines, read_runs, write_report
 

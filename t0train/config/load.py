@@ -44,16 +44,16 @@ def locate(kind: str, name_or_path: str) -> Path:
     raise UserError(f"no file {name_or_path}, and no such name in {named.parent}; {nearest(path.stem, known)}")
 
 
-def resolve_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def resolve_yaml(kind: str, path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Read a YAML file with its includes (`defaults: [other.yaml, ...]`), then apply `key=value` overrides.
 
-    Included files are relative to the including one; later ones win, and the file's own keys win over them.
-    Values may refer to other keys (`${name}`).
+    Includes are files beside the including one, or names in configs/<kind>/; later ones win, and the file's own keys
+    win over them. Values may refer to other keys (`${name}`).
 
     Raises:
         UserError: missing file, broken YAML, an include cycle, a malformed override.
     """
-    merged: Any = _read(path, ())
+    merged: Any = _read(kind, path, ())
     for override in overrides:
         if "=" not in override or override.startswith("="):
             raise UserError(f"override {override!r} is not of the form key=value, e.g. train.steps=100.")
@@ -69,7 +69,7 @@ def resolve_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return {str(key): value for key, value in resolved.items()}
 
 
-def _read(path: Path, including: tuple[Path, ...]) -> DictConfig:
+def _read(kind: str, path: Path, including: tuple[Path, ...]) -> DictConfig:
     if path.resolve() in including:
         raise UserError(f"{path} includes itself by way of {including[-1]}; remove one of the `{_INCLUDES}` entries.")
     try:
@@ -85,10 +85,20 @@ def _read(path: Path, including: tuple[Path, ...]) -> DictConfig:
         includes = [includes]
     if not isinstance(includes, Sequence):
         raise UserError(f"{path}: `{_INCLUDES}` is {includes!r}, but a file name or a list of them is expected.")
-    parts = [_read(path.parent / str(name), (*including, path.resolve())) for name in includes]
+    parts = [_read(kind, _include(kind, path, str(name)), (*including, path.resolve())) for name in includes]
     merged = OmegaConf.merge(*parts, content)
     assert isinstance(merged, DictConfig)
     return merged
+
+
+def _include(kind: str, path: Path, name: str) -> Path:
+    beside = path.parent / name
+    if beside.is_file():
+        return beside
+    try:
+        return locate(kind, name)
+    except UserError as error:
+        raise UserError(f"{path}: `{_INCLUDES}` names {name!r}, but there is no file {beside}; {error}") from error
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -102,7 +112,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         UserError: unknown key (with the nearest known one), wrong type or value, unreadable file.
     """
     file = locate("runs", str(path))
-    return check(RunConfig, resolve_yaml(file, overrides), file)
+    return check(RunConfig, resolve_yaml("runs", file, overrides), file)
 
 
 def check(model: type[Model], values: dict[str, Any], origin: Path) -> Model:

@@ -128,4 +128,4 @@ def load_suite(name_or_path: str, overrides: tuple[str, ...] = ()) -> SuiteConfi
         UserError: no such suite, unknown keys, wrong types.
     """
     path = locate("evals", name_or_path)
-    return check(SuiteConfig, resolve_yaml(Path(path), overrides), path)
+    return check(SuiteConfig, resolve_yaml("evals", Path(path), overrides), path)

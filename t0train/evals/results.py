@@ -105,14 +105,17 @@ class Results:
         write_json(folder / RESULTS, self.as_dict())
 
 
-def check_folder(folder: Path, suite: str, model: Mapping[str, Any]) -> None:
-    """Refuse a folder that holds the results of another model or suite. A later step of the same run is no other model.
+def check_folder(folder: Path, suite: str, model: Mapping[str, Any], limit: int | None = None) -> None:
+    """Refuse a folder that holds the results of another model or suite, or of more rows.
+
+    A later step of the same run is no other model.
 
     Args:
         folder: of the results.
         suite: name of the suite that is to be evaluated.
         model: facts about the model. A run is known by its `run` (see `run_identity`), anything else by its `weights`,
             whatever it is called; by its name where the folder does not say more.
+        limit: of the rows that are to be evaluated.
 
     Raises:
         UserError: says what is there and what was to be written.
@@ -122,7 +125,7 @@ def check_folder(folder: Path, suite: str, model: Mapping[str, Any]) -> None:
         return
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        there, there_suite = dict(found["model"]), found["suite"]
+        there, there_suite, there_limit = dict(found["model"]), found["suite"], found["limit"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is no results file of t0train ({error!r}); choose another folder (--out).") from error
     if not _is_same_model(there, model) and there.get("name") == model["name"]:
@@ -134,6 +137,9 @@ def check_folder(folder: Path, suite: str, model: Mapping[str, Any]) -> None:
         what = f"of untrained {there.get('untrained')}, these are of untrained {model['untrained']}"
     elif there_suite != suite:
         what = f"of suite {there_suite!r}, these are of suite {suite!r}"
+    elif limit is not None and (there_limit is None or there_limit > limit):
+        rows = "all rows" if there_limit is None else f"up to {there_limit:,} rows of a dataset"
+        what = f"of {rows}, these are of up to {limit:,}"
     else:
         return
     raise UserError(f"{folder} holds the results {what}; choose another folder (--out), or remove the old one.")

@@ -89,7 +89,7 @@ def select_checkpoint(request: Request, suite: SuiteConfig) -> Selection:
         candidates.append(candidate(results))
         if max(candidates, key=_merit) is candidates[-1]:
             best = results
-    check_folder(out, suite.name, best.model)
+    check_folder(out, suite.name, best.model, request.limit)
     best.write(out)
     left_out |= {f"{missing.dataset} {missing.split}": missing.reason for missing in best.missing}
     selection = Selection(

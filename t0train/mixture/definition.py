@@ -84,7 +84,7 @@ def _chain(path: Path, above: Sequence[Path]) -> list[MixtureFile]:
     """The file and all that it is based on, the first one first."""
     if path.resolve() in above:
         raise UserError(f"the mixture {path} is based on itself by way of {above[-1]}; change one `base`.")
-    file = check(MixtureFile, resolve_yaml(path), path)
+    file = check(MixtureFile, resolve_yaml("mixtures", path), path)
     if not file.base:
         return [file]
     beside = path.parent / file.base

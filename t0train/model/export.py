@@ -111,6 +111,7 @@ def _card(model: T5, name: str, text: str, header: str) -> str:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     version = "1.1" if config.gated else "1.0"
     head = "the embedding (tied, scaled)" if config.tied else "its own (untied, unscaled)"
+    ties = "" if config.tied else "transformers warns that it does not tie `shared` and `lm_head`: that is right.\n\n"
     return (
         f"""---
 library_name: transformers
@@ -128,7 +129,7 @@ A T5 {version} with {parameters:,} parameters, trained and exported with t0train
 | head | {head} |
 | parameters stored as | {_dtype(model)} |
 
-Inputs were trained **without** a closing `</s>`, targets with one, as in T0: tokenize inputs with
+{ties}Inputs were trained **without** a closing `</s>`, targets with one, as in T0: tokenize inputs with
 `add_special_tokens=False`. Do not run it in float16: activations of T5 exceed its range.
 
 ```python
@@ -137,7 +138,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained("{name}")
 model = AutoModelForSeq2SeqLM.from_pretrained("{name}")
 inputs = tokenizer("Is this review positive or negative? I loved it.", add_special_tokens=False, return_tensors="pt")
-print(tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True))
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0], skip_special_tokens=True))
 ```
 {text}""".rstrip()
         + "\n"

@@ -32,12 +32,12 @@ def import_deepspeed() -> ModuleType:
         import deepspeed
     except ImportError as error:
         raise UserError(
-            "DeepSpeed is not installed: pip install 't0train[deepspeed]', or use train.strategy=fsdp."
+            "DeepSpeed is not installed: pip install 'deepspeed>=0.19,<0.20', or use train.strategy=fsdp."
         ) from error
     if not deepspeed.__version__.startswith("0.19."):
         raise UserError(
             f"DeepSpeed {deepspeed.__version__} is installed, but t0train knows how 0.19 partitions parameters; "
-            "pip install 't0train[deepspeed]', or use train.strategy=fsdp."
+            "pip install 'deepspeed>=0.19,<0.20', or use train.strategy=fsdp."
         )
     # On a CPU it would compile a shared-memory helper for its inference at the first start; that takes minutes, and a
     # start that is killed meanwhile leaves a lock on which every later one hangs.

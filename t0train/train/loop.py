@@ -118,7 +118,8 @@ def _train(
                 is_stopped = world.any(bool(stop))
         checkpoint = run.save()
         if run.step < steps:
-            raise PreemptedError(f"{stop.signal or 'a signal'} received; step {run.step} is saved in {checkpoint}.")
+            told = f"{stop.signal or 'a signal'} received; step {run.step} is saved in {checkpoint}"
+            raise PreemptedError(f"{told}; run the same command again to continue.")
         return world.from_first(lambda: _result(run, checkpoint))
 
 

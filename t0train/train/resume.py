@@ -109,7 +109,11 @@ def accept(point: ResumePoint, now: dict[str, Any], steps: int, force_new_mixtur
     forced = [key for key in differing if force_new_mixture and key.startswith(_MIXTURE)]
     refused = [key for key in differing if key not in forced]
     if refused:
-        lines = [f"  {key}: {then.get(key)!r} in the checkpoint, {now.get(key)!r} now" for key in refused]
+        lines = [f"  {key}: {_said(then, key)} in the checkpoint, {_said(now, key)} now" for key in refused]
+        if "train.steps" in refused:
+            lines.append(
+                "  (With optimizer.schedule: linear the rate of every step depends on train.steps; else it may change.)"
+            )
         hint = (
             " (or accept another mixture with --force-new-mixture)"
             if any(key.startswith(_MIXTURE) for key in refused)
@@ -126,6 +130,10 @@ def accept(point: ResumePoint, now: dict[str, Any], steps: int, force_new_mixtur
         )
     changes = [_change(key, now.get(key), then.get(key), step) for key in forced]
     return replace(point, manifest=replace(point.manifest, changes=[*point.manifest.changes, *changes]))
+
+
+def _said(identity: dict[str, Any], key: str) -> str:
+    return repr(identity[key]) if key in identity else "free"
 
 
 def _change(key: str, value: Any, before: Any, step: int) -> dict[str, Any]:

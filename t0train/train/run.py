@@ -210,7 +210,11 @@ def _find_point(
 ) -> ResumePoint | None:
     clean_up(folder / CHECKPOINTS)
     point = find_resume_point(resume, folder, say)
-    return accept(point, identity(config, stream), config.train.steps, force_new_mixture) if point else None
+    if point is None:
+        return None
+    accepted = accept(point, identity(config, stream), config.train.steps, force_new_mixture)
+    say(f"continuing from step {accepted.manifest.step:,} ({accepted.path})")
+    return accepted
 
 
 def _write_beginnings(

@@ -61,6 +61,10 @@ def test_includes_may_be_nested_and_met_twice(write: Write) -> None:
     assert load_config(write("defaults: [deep/left.yaml, deep/right.yaml]")).seed == 5
 
 
+def test_an_include_may_be_a_name(write: Write) -> None:
+    assert load_config(write("defaults: t0_3b\nname: mine")).model.start == "google/t5-xl-lm-adapt"
+
+
 @pytest.mark.parametrize("loop", [["run.yaml"], ["other.yaml", "run.yaml"]])
 def test_a_circle_of_includes_is_refused(loop: list[str], write: Write) -> None:
     for name, following in zip(["run.yaml", *loop[:-1]], loop, strict=True):
@@ -71,7 +75,8 @@ def test_a_circle_of_includes_is_refused(loop: list[str], write: Write) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("defaults: [nowhere.yaml]", "nowhere.yaml: No such file"),
+        ("defaults: [toyy]", "names 'toyy', but there is no file"),
+        ("defaults: [toyy]", "did you mean 'toy'"),
         ("defaults: 5", "file name or a list"),
         ("seed: [", "not valid YAML"),
         ("seed: 1\nseed: 2", "duplicate key seed"),
@@ -216,5 +221,5 @@ def test_suites_complain_about_items_of_lists(write: Write) -> None:
 
 def test_resolving_leaves_the_file_as_it_is(write: Write) -> None:
     path = write("seed: 1")
-    assert resolve_yaml(path, ["seed=2"]) == {"seed": 2}
-    assert resolve_yaml(path) == {"seed": 1}
+    assert resolve_yaml("runs", path, ["seed=2"]) == {"seed": 2}
+    assert resolve_yaml("runs", path) == {"seed": 1}

@@ -246,6 +246,10 @@ def test_folder_of_another_model_or_suite_is_refused(films: Path, vocabulary: Vo
     ):
         with pytest.raises(UserError, match=complaint):
             check_folder(tmp_path, suite, other)
+    for limit in (2, 3, None):
+        check_folder(tmp_path, "films", facts, limit)
+    with pytest.raises(UserError, match="of up to 2 rows of a dataset, these are of up to 1;"):
+        check_folder(tmp_path, "films", facts, limit=1)
     (tmp_path / "results.json").write_text("[]")
     with pytest.raises(UserError, match="no results file"):
         check_folder(tmp_path, "films", facts)
