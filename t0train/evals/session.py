@@ -109,7 +109,7 @@ def _check_model(folder: Path, suite: SuiteConfig, request: Request) -> None:
         facts["run"] = run_identity(run)
     elif (folder / RESULTS).is_file():
         facts["weights"] = fingerprint(open_model(request.model, request.untrained).model)
-    check_folder(folder, suite.name, facts)
+    check_folder(folder, suite.name, facts, request.limit)
 
 
 def _not_held_out(request: Request, suite: SuiteConfig) -> dict[str, dict[str, str]] | None:
