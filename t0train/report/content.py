@@ -9,6 +9,7 @@ from t0train.report import figures
 from t0train.report.accuracy import accuracy, every_prompt
 from t0train.report.beside import published_beside
 from t0train.report.compare import comparison
+from t0train.report.differing import differing_keys
 from t0train.report.findings import findings
 from t0train.report.parts import Part, Section, Sentences, Table, picture
 from t0train.report.runs import Run
@@ -22,7 +23,7 @@ _LAST = 20
 def build(runs: Sequence[Run]) -> list[Section]:
     """All sections of the report on these runs."""
     sections = [
-        Section("Runs", [_overview(runs)]),
+        Section("Runs", [_overview(runs), *differing_keys(runs)]),
         Section("Accuracy", accuracy(runs)),
         Section("Comparison", comparison(runs)),
         Section("Beside published results", published_beside(runs)),
