@@ -15,8 +15,8 @@ import numpy as np
 from t0train.config import RunConfig, SuiteConfig, load_config
 from t0train.core.errors import UserError
 from t0train.core.files import write_json
-from t0train.evals.results import Results, check_folder
-from t0train.evals.session import ANSWERS, Request, evaluate_into
+from t0train.evals.results import Results
+from t0train.evals.session import ANSWERS, Request, evaluate_into, refuse_other_results
 from t0train.mixture import build_mixture, leaks_of_run
 from t0train.model import complete_checkpoints, select_step
 
@@ -83,13 +83,13 @@ def select_checkpoint(request: Request, suite: SuiteConfig) -> Selection:
     if not checkpoints:
         raise UserError(f"{folder} has no complete checkpoint yet; train until the first one is written.")
     out = request.default_folder(suite)
+    refuse_other_results(out, suite, request)
     candidates = []
     for path in checkpoints:
         results = evaluate_into(out / path.name, replace(request, model=str(path)), suite, out / ANSWERS)
         candidates.append(candidate(results))
         if max(candidates, key=_merit) is candidates[-1]:
             best = results
-    check_folder(out, suite.name, best.model, request.limit)
     best.write(out)
     left_out |= {f"{missing.dataset} {missing.split}": missing.reason for missing in best.missing}
     selection = Selection(

@@ -89,7 +89,7 @@ def evaluate_into(folder: Path, request: Request, suite: SuiteConfig, answers: P
         UserError: bad input; the folder holds results of another model or suite, or cannot be written to.
     """
     options = request.options(suite)
-    _check_model(folder, suite, request)
+    refuse_other_results(folder, suite, request)
     make_folder(next(parent for parent in (folder, *folder.parents) if parent.exists()))  # refuse before the work
     answers = answers or folder / ANSWERS
     if request.processes > 1:
@@ -101,13 +101,13 @@ def evaluate_into(folder: Path, request: Request, suite: SuiteConfig, answers: P
     return results
 
 
-def _check_model(folder: Path, suite: SuiteConfig, request: Request) -> None:
-    """Refuse a folder with results of another model; only weights, which take time, tell exported ones apart."""
+def refuse_other_results(folder: Path, suite: SuiteConfig, request: Request) -> None:
+    """Refuse a folder with results of another model or suite, or of more rows; see `check_folder`."""
     run = run_config_of(request.model)
     facts: dict[str, Any] = {"name": model_name(request.model), "untrained": request.untrained}
     if run:
         facts["run"] = run_identity(run)
-    elif (folder / RESULTS).is_file():
+    elif (folder / RESULTS).is_file():  # only weights, which take time, tell exported ones apart
         facts["weights"] = fingerprint(open_model(request.model, request.untrained).model)
     check_folder(folder, suite.name, facts, request.limit)
 

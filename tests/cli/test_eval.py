@@ -194,7 +194,7 @@ def test_generate_refuses_bad_input(run: Path, tmp_path: Path) -> None:
 
 
 def test_checkpoints_are_compared_and_the_best_is_used(run: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(run, tmp_path / "run")
+    copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("eval"))
     ended = t0train("eval", copy, "--all-checkpoints", "--limit", "6")
     assert ended.returncode == 0, ended.stderr
     selection = json.loads((copy / "eval" / "films_suite" / "selection.json").read_text())
