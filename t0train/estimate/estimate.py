@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from t0train.config import RunConfig
+from t0train.config.architecture import T5Config
 from t0train.config.resolve import (
     BackEnd,
     Strategy,
@@ -152,15 +153,16 @@ def estimate(
         raise UserError(f"mfu is {mfu}, but it is a share of the device's peak; give e.g. 0.5 for 50 %.")
     kind = find_device(device)
     strategy = resolve_strategy(config.train, count)
+    architecture = find_architecture(config.model)
     rows = _rows_per_step(config, examples_per_row)
     step = Step(
-        model=find_architecture(config.model),
+        model=architecture,
         max_inputs=config.data.max_inputs,
         max_targets=config.data.max_targets,
         micro_rows=min(config.train.batch.micro_rows, math.ceil(rows / count)),
         chunk=config.train.loss.chunk,
         precision=config.train.precision,
-        attention=_attention(config),
+        attention=_attention(config, architecture),
         dropout=config.model.dropout,
         dropout_style=config.model.dropout_style,
         optimizer=config.optimizer,
@@ -170,7 +172,7 @@ def estimate(
         checkpointing=config.train.activation_checkpointing,
         count=count,
     )
-    parameters = parameter_count(step.model)
+    parameters = parameter_count(architecture)
     return Estimate(
         run=config.name,
         start=config.model.start,
@@ -203,12 +205,12 @@ def _rows_per_step(config: RunConfig, examples_per_row: float | None) -> float:
     return batch.examples / examples_per_row
 
 
-def _attention(config: RunConfig) -> BackEnd:
+def _attention(config: RunConfig, architecture: T5Config) -> BackEnd:
     model = config.model
-    drops_weights = model.dropout > 0 and model.dropout_style == "elementwise"
-    check_attention(model.attention, drops_weights)
+    trained = replace(architecture, dropout=model.dropout, dropout_style=model.dropout_style)
+    check_attention(model.attention, trained.drops_weights)
     check_recomputation(config.train.activation_checkpointing, model.attention)
-    return resolve_attention(model.attention, drops_weights, "cuda", has_gradient=True)
+    return resolve_attention(model.attention, trained.drops_weights, "cuda", has_gradient=True)
 
 
 def _shards(config: RunConfig, strategy: Strategy, count: int) -> int:
