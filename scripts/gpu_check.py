@@ -29,7 +29,7 @@ from t0train.config import RunConfig
 from t0train.config.architecture import SIZES
 from t0train.config.schema import OptimizerConfig
 from t0train.core.errors import UserError, nearest
-from t0train.dist import Engine, World
+from t0train.distributed import Engine, World
 from t0train.estimate import DEVICES, estimate
 from t0train.estimate.flops import row_flop
 from t0train.model import T5, Batch, canary, compile_blocks, init_model, loss, start_model

@@ -28,8 +28,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": {"core", "config", "data"},
     "optim": {"core", "config"},
     "estimate": {"core", "config"},
-    "dist": {"core", "config", "data", "model", "optim"},
-    "train": {"core", "config", "prompts", "tasks", "mixture", "data", "model", "optim", "dist", "estimate"},
+    "distributed": {"core", "config", "data", "model", "optim"},
+    "train": {"core", "config", "prompts", "tasks", "mixture", "data", "model", "optim", "distributed", "estimate"},
     "evals": {"core", "config", "prompts", "tasks", "mixture", "data", "model"},
     "report": {"core", "config"},
     "toy": {"core", "prompts"},  # prompts: the vocabulary is trained on rendered text
@@ -44,7 +44,7 @@ TORCH = {
     "safetensors",
     "t0train.model",
     "t0train.optim",
-    "t0train.dist",
+    "t0train.distributed",
     "t0train.train",
 }
 LAZY = {

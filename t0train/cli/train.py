@@ -79,7 +79,7 @@ def _launch(config: RunConfig, processes: int, arguments: Sequence[str]) -> int:
     if resolve_strategy(config.train, processes) == "hsdp":
         resolve_copies(config.train, processes, processes)
 
-    from t0train.dist.launch import launch
+    from t0train.distributed.launch import launch
 
     return launch(processes, arguments)
 
@@ -90,7 +90,7 @@ def _train(config: RunConfig, resume: str, force_new_mixture: bool) -> tuple[Run
 
     selection = load_suite(config.train.select) if config.train.select else None
 
-    from t0train.dist import find_place  # after the checks: torch takes seconds to import
+    from t0train.distributed import find_place  # after the checks: torch takes seconds to import
     from t0train.train import train
 
     is_first = find_place().rank == 0

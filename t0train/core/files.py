@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
+import platform
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +66,7 @@ def prove_renames(folder: Path) -> None:
         UserError: the file system cannot do it, as some mounts of object stores cannot.
     """
     with explain_os_errors("write to", folder):
-        before = Path(tempfile.mkdtemp(dir=folder, prefix=".rename.", suffix=".tmp"))
+        before = work_folder(folder / "rename", ".tmp")
         after = before.with_suffix(".new")
         (before / "inner").mkdir()
     try:
@@ -90,7 +96,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     data = content.encode() if isinstance(content, str) else content
     with explain_os_errors("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        _sweep_once(path.parent)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_work_prefix(path), suffix=".tmp")
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(data)
@@ -113,23 +120,113 @@ def write_json(path: Path, value: Any) -> None:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` that becomes `path` if the block succeeds and vanishes if it does not.
 
-    Everything in it is flushed to the disk before the rename. A folder already at `path` is replaced.
+    Everything in it is flushed to the disk before the rename. A folder already at `path` is replaced, also if another
+    process replaces it at the same moment: the last one stays. What killed processes left beside `path` is removed.
     """
     with explain_os_errors("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+        remove_leftovers(path.parent)
+        temporary = work_folder(path, ".tmp")
         temporary.chmod(0o777 & ~_umask())
         try:
             yield temporary
             fsync_tree(temporary)
-            if path.exists():
-                doomed = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
-                os.replace(path, doomed / path.name)
-                os.replace(temporary, path)
-                shutil.rmtree(doomed, ignore_errors=True)
-            else:
-                os.replace(temporary, path)
+            _replace_folder(temporary, path)
             fsync(path.parent)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder so that a crash does not leave half of it under its name."""
+    doomed = work_folder(path, ".old")
+    try:
+        os.replace(path, doomed / path.name)
+    finally:
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    """Rename `new` to `path`; a folder there is moved away first, as often as another process puts one there."""
+    for _ in range(100):
+        try:
+            os.rename(new, path)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+        with suppress(FileNotFoundError):  # another process was faster
+            remove_folder(path)
+    raise UserError(f"cannot write {path}: other processes replace it again and again; end them.")
+
+
+def work_folder(path: Path, suffix: str) -> Path:
+    """A new private folder beside `path` whose name says whose it is, so that `remove_leftovers` finds it."""
+    return Path(tempfile.mkdtemp(dir=path.parent, prefix=_work_prefix(path), suffix=suffix))
+
+
+def _work_prefix(path: Path) -> str:
+    return f".{path.name[:100]}.{_machine()}-{os.getpid()}."
+
+
+@cache
+def _machine() -> str:
+    """Tells machines, and the containers of one, apart: process ids mean something within one alone."""
+    parts = [platform.node()]
+    for link in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
+        with suppress(OSError):
+            parts.append(os.readlink(link) if link.endswith("pid") else Path(link).read_text())
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:8]
+
+
+_WORK = re.compile(r"\.(?P<name>.+)\.(?P<machine>[0-9a-f]{8})-(?P<process>[0-9]+)\.[^.]+\.(tmp|old|new)", re.DOTALL)
+_ABANDONED_S = 24 * 3600  # without a change, for what another machine began
+
+
+def remove_leftovers(folder: Path, exclusive: bool = False) -> None:
+    """Remove what processes that are gone left half-written in `folder`: work files and folders of this module.
+
+    Args:
+        folder: the folder; nothing happens if there is none.
+        exclusive: no other process may be at work in it, as its lock is held: everything is a leftover. Otherwise
+            another machine's work, of which nothing can be known, is left alone until it is a day old.
+    """
+    for entry in _entries(folder):
+        found = _WORK.fullmatch(entry.name)
+        if found is None or (not exclusive and _is_at_work(entry, found)):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                os.unlink(entry.path)
+
+
+@cache
+def _sweep_once(folder: Path) -> None:
+    """`remove_leftovers` at the first write into a folder: a look at every write would cost more than it brings."""
+    remove_leftovers(folder)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        return []
+
+
+def _is_at_work(entry: os.DirEntry[str], owner: re.Match[str]) -> bool:
+    process = int(owner["process"])
+    if owner["machine"] != _machine():
+        with suppress(OSError):
+            return time.time() - entry.stat(follow_symlinks=False).st_mtime < _ABANDONED_S
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True

@@ -25,6 +25,11 @@ class StopRequest:
 _open: list[StopRequest] = []
 
 
+def stop_request() -> StopRequest:
+    """The request of the innermost `stop_on_signals` block; outside of one, a request that never comes."""
+    return _open[0] if _open else StopRequest()
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
     """Within the block a signal only sets a flag, however often it comes: nothing that is being written is disturbed.
@@ -33,7 +38,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
     and signals keep their usual effect.
     """
     if _open or threading.current_thread() is not threading.main_thread():
-        yield _open[0] if _open else StopRequest()
+        yield stop_request()
         return
     request = StopRequest()
 

@@ -38,7 +38,7 @@ class Step:
         dropout: rate.
         dropout_style: see `t0train.model.dropout`.
         optimizer: section of the run.
-        strategy: how GPUs share the model; see `t0train.dist`.
+        strategy: how GPUs share the model; see `t0train.distributed`.
         shards: pieces that fsdp, hsdp and deepspeed cut it in.
         zero_stage: of deepspeed.
         checkpointing: see `t0train.model.recompute`.

@@ -11,8 +11,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,9 +27,9 @@ from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from t0train import __version__
 from t0train.config.architecture import T5Config
 from t0train.core.errors import UserError, explain_os_errors
-from t0train.core.files import atomic_folder, write_atomic, write_json
+from t0train.core.files import atomic_folder, remove_folder, write_atomic, write_json
 from t0train.core.hashing import content_hash, file_sha256, first_damage
-from t0train.dist import World
+from t0train.distributed import World
 
 STATE, MODEL, MANIFEST, LATEST = "state", "model.json", "manifest.json", "latest"
 _ALONE = World()
@@ -143,13 +141,7 @@ class CheckpointWriter:
     def _announce(self, path: Path) -> None:
         write_atomic(self.folder / LATEST, path.name + "\n")
         for old in list_checkpoints(self.folder)[self.keep :]:
-            _remove(old)
-
-
-def clean_up(folder: Path) -> None:
-    """Remove what a killed process left half-written or half-removed. Only one process may work in the folder."""
-    for leftover in (*folder.glob(".step-*.tmp"), *folder.glob(".step-*.old")):
-        shutil.rmtree(leftover, ignore_errors=True)
+            remove_folder(old)
 
 
 def set_aside(path: Path) -> Path:
@@ -199,13 +191,6 @@ def _checksums(folder: Path, world: World) -> dict[str, str]:
     """SHA-256 of this process's share of the files."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     return {file.relative_to(folder).as_posix(): file_sha256(file) for file in files[world.rank :: world.size]}
-
-
-def _remove(path: Path) -> None:
-    """Remove a checkpoint so that a crash does not leave half of it under its name."""
-    doomed = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
-    os.replace(path, doomed / path.name)
-    shutil.rmtree(doomed, ignore_errors=True)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from t0train.core.events import read_events
 from t0train.core.progress import progress
 from t0train.core.stop import StopRequest, stop_on_signals
 from t0train.data import RowStream, open_rows
-from t0train.dist import World, find_place, join
+from t0train.distributed import World, find_place, join
 from t0train.mixture import check_leaks, describe_leaks, leak_notes
 from t0train.train.lock import run_lock
 from t0train.train.run import Run, Say, run_folder, start_run
@@ -83,7 +83,7 @@ def _refuse_what_does_not_fit(config: RunConfig, world: World) -> None:
     if strategy == "hsdp":
         resolve_copies(config.train, world.size, world.place.local_size)
     if strategy == "deepspeed":
-        from t0train.dist.zero_config import deepspeed_config
+        from t0train.distributed.zero_config import deepspeed_config
 
         deepspeed_config(config, world.device)
 

@@ -13,7 +13,7 @@ import torch
 from t0train.config import RunConfig
 from t0train.core.errors import UserError
 from t0train.data import RowBatch, build_rows
-from t0train.dist import Engine, World
+from t0train.distributed import Engine, World
 from t0train.estimate import DEVICES, Estimate, estimate
 from t0train.estimate.advice import advice
 from t0train.model import Batch

@@ -17,10 +17,10 @@ from t0train.config import RunConfig, config_hash, deviations, dump_config
 from t0train.config.architecture import T5Config, read_architecture
 from t0train.core.errors import UserError
 from t0train.core.events import EventLog
-from t0train.core.files import make_folder, prove_renames, write_atomic, write_json
+from t0train.core.files import make_folder, prove_renames, remove_leftovers, write_atomic, write_json
 from t0train.core.seeds import derive_seed
 from t0train.data import RowBatch, RowPlan, RowState, RowStream, Vocabulary
-from t0train.dist import Engine, World, build_engine, precision
+from t0train.distributed import Engine, World, build_engine, precision
 from t0train.model import (
     T5,
     canary,
@@ -32,7 +32,7 @@ from t0train.model import (
     open_start,
 )
 from t0train.optim import Adafactor, learning_rate
-from t0train.train.checkpoint import CheckpointWriter, Manifest, clean_up, read_state, set_aside
+from t0train.train.checkpoint import CheckpointWriter, Manifest, read_state, set_aside
 from t0train.train.memory import explain_out_of_memory, memory_facts, probe_memory
 from t0train.train.resume import CHECKPOINTS, ResumePoint, accept, find_resume_point, identity
 from t0train.train.step import Gradients, clip_factor, compute_gradients, refuse_non_finite
@@ -208,7 +208,8 @@ def start_run(
 def _find_point(
     config: RunConfig, stream: RowStream, folder: Path, resume: str, force_new_mixture: bool, say: Say
 ) -> ResumePoint | None:
-    clean_up(folder / CHECKPOINTS)
+    remove_leftovers(folder, exclusive=True)
+    remove_leftovers(folder / CHECKPOINTS, exclusive=True)
     point = find_resume_point(resume, folder, say)
     if point is None:
         return None

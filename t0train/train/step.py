@@ -12,7 +12,7 @@ import torch
 from t0train.config.schema import TrainConfig
 from t0train.core.errors import UserError
 from t0train.data import RowBatch, RowPlan
-from t0train.dist import Engine, World
+from t0train.distributed import Engine, World
 from t0train.model import Batch, loss_denominator
 
 _ALONE = World()

@@ -16,7 +16,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from evals.films import ROWS, train_on_films, train_vocabulary, write_films
 from huggingface_hub import ModelCard
 
 from t0train.cli.main import main
@@ -24,6 +23,7 @@ from t0train.data import load_vocabulary
 from t0train.evals import open_model, rank
 from t0train.evals.answerer import fingerprint
 from t0train.model import export_model, load_model
+from tests.evals.films import ROWS, train_on_films, train_vocabulary, write_films
 
 
 @dataclass(frozen=True)

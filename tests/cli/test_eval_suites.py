@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from evals.films import ROWS, train_vocabulary, write_films
-from test_eval import t0train
 
 from t0train.data import load_vocabulary
 from t0train.model import export_model, init_model
+from tests.cli.test_eval import t0train
+from tests.evals.films import ROWS, train_vocabulary, write_films
 
 SUITE = """
 name: mixed

@@ -18,7 +18,16 @@ import pytest
 
 from t0train.core import files
 from t0train.core.errors import UserError
-from t0train.core.files import atomic_folder, cache_folder, make_folder, prove_renames, write_atomic, write_json
+from t0train.core.files import (
+    atomic_folder,
+    cache_folder,
+    make_folder,
+    prove_renames,
+    remove_leftovers,
+    work_folder,
+    write_atomic,
+    write_json,
+)
 
 
 def test_writes_text_bytes_and_json(tmp_path: Path) -> None:
@@ -48,7 +57,7 @@ def run_killed(body: str, folder: Path) -> None:
         import os, signal, sys
         from pathlib import Path
         from t0train.core.files import atomic_folder, write_atomic
-        os.replace = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
+        os.replace = os.rename = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
         folder = Path(sys.argv[1])
         {body}
     """
@@ -232,3 +241,54 @@ def test_a_file_system_that_cannot_rename_folders_is_noticed(tmp_path: Path, mon
         with pytest.raises(UserError, match="does not rename folders as a whole"):
             prove_renames(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_at_the_next_write(tmp_path: Path) -> None:
+    run_killed("write_atomic(folder / 'file', 'half')", tmp_path)
+    (left,) = tmp_path.iterdir()
+    run_killed("with atomic_folder(folder / 'folder') as new: (new / 'a').write_text('half')", tmp_path)
+    assert not left.exists()
+    assert len(list(tmp_path.iterdir())) == 1
+    with atomic_folder(tmp_path / "other"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_work_of_living_processes_and_other_machines_is_left_alone(tmp_path: Path) -> None:
+    own = work_folder(tmp_path / "own", ".tmp")
+    foreign = own.rename(tmp_path / own.name.replace(files._machine(), "0" * 8).replace("own", "foreign"))
+    own = work_folder(tmp_path / "own", ".tmp")
+    remove_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {own.name, foreign.name}
+    os.utime(foreign, (0, 0))
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [own.name]
+    remove_leftovers(tmp_path, exclusive=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_leftovers_are_told_from_the_files_of_users(tmp_path: Path) -> None:
+    names = [".config.tmp", ".a.b-1.c.tmp", "a.00000000-1.x.tmp", ".vimrc.old", ".x.12345678-abc.y.tmp"]
+    for name in names:
+        (tmp_path / name).write_text("mine")
+        os.utime(tmp_path / name, (0, 0))
+    remove_leftovers(tmp_path, exclusive=True)
+    assert {path.name for path in tmp_path.iterdir()} == set(names)
+
+
+def test_processes_that_replace_one_folder_at_once_all_end_well(tmp_path: Path) -> None:
+    script = """
+        import sys
+        from pathlib import Path
+        from t0train.core.files import atomic_folder
+        for number in range(40):
+            with atomic_folder(Path(sys.argv[1]) / "folder") as new:
+                (new / "a").write_text(sys.argv[2])
+                (new / "b").write_text(sys.argv[2])
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
+    processes = [subprocess.Popen([*command, str(number)], stderr=subprocess.PIPE, text=True) for number in range(3)]
+    for process in processes:
+        assert process.wait(120) == 0, process.communicate()[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert (tmp_path / "folder" / "a").read_text() == (tmp_path / "folder" / "b").read_text()

@@ -11,8 +11,7 @@ import yaml
 from t0train.cli.data import app
 from t0train.config import RunConfig
 from t0train.core.errors import UserError
-
-from .conftest import Configure
+from tests.data.conftest import Configure
 
 
 @pytest.fixture

@@ -25,8 +25,7 @@ from t0train.data import (
 from t0train.data import prepare as prepare_function
 from t0train.mixture import build_mixture
 from t0train.tasks import Task, load_catalogue, open_table
-
-from .conftest import COLOURS, ROWS, Configure, colour_rows, story_rows, train_vocabulary, write_templates
+from tests.data.conftest import COLOURS, ROWS, Configure, colour_rows, story_rows, train_vocabulary, write_templates
 
 prepare_module = __import__("importlib").import_module(prepare_function.__module__)
 

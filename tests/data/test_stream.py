@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from t0train.data import Order, RowBatch, RowState, RowStream, open_folder, open_rows, prepare
-
-from .conftest import Configure
+from tests.data.conftest import Configure
 
 
 @pytest.fixture

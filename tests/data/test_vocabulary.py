@@ -9,8 +9,7 @@ import pytest
 
 from t0train.core.errors import UserError
 from t0train.data import load_vocabulary
-
-from .conftest import train_vocabulary
+from tests.data.conftest import train_vocabulary
 
 
 def test_ids_of_the_reference_vocabulary(t5_vocabulary: Path) -> None:

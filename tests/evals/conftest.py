@@ -9,8 +9,7 @@ import torch
 
 from t0train.data import Vocabulary, load_vocabulary
 from t0train.model import T5, init_model
-
-from .films import train_vocabulary
+from tests.evals.films import train_vocabulary
 
 WORDS = "the a is was film food good bad yes no it not very red green blue question answer which of these one two"
 

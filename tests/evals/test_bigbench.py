@@ -15,10 +15,9 @@ from t0train.core.errors import UserError
 from t0train.data import Vocabulary, load_vocabulary
 from t0train.evals import Results, evaluate
 from t0train.evals.bigbench import read_task
-
-from .conftest import huggingface, small_model
-from .test_evaluate import with_scorer
-from .test_ranking import one_choice_at_a_time
+from tests.evals.conftest import huggingface, small_model
+from tests.evals.test_evaluate import with_scorer
+from tests.evals.test_ranking import one_choice_at_a_time
 
 COLOURS = {
     "name": "colours",

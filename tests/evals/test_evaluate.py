@@ -21,9 +21,8 @@ from t0train.data import Vocabulary, load_vocabulary
 from t0train.evals import evaluate, rank
 from t0train.prompts import Rendered, load_templates
 from t0train.tasks import Dataset, load_catalogue, open_table
-
-from .conftest import small_model
-from .films import CATALOGUE, ROWS, TEMPLATES, write_films
+from tests.evals.conftest import small_model
+from tests.evals.films import CATALOGUE, ROWS, TEMPLATES, write_films
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,7 @@ from t0train.core.errors import UserError
 from t0train.data import Vocabulary, build_rows
 from t0train.evals import Generator
 from t0train.model import T5, Batch, export_model
-
-from .conftest import small_model
+from tests.evals.conftest import small_model
 
 PROMPTS = [
     "the film was good . yes or no",

@@ -11,10 +11,9 @@ import pytest
 from t0train.config import SuiteConfig
 from t0train.data import Vocabulary, load_vocabulary
 from t0train.evals import evaluate
-
-from .conftest import small_model
-from .films import CATALOGUE, ROWS, train_vocabulary, write_films
-from .test_bigbench import COLOURS, write
+from tests.evals.conftest import small_model
+from tests.evals.films import CATALOGUE, ROWS, train_vocabulary, write_films
+from tests.evals.test_bigbench import COLOURS, write
 
 RANKED = ["colour", "good or bad", "long ones only"]
 WRITTEN = "say it"

@@ -21,11 +21,10 @@ from t0train.evals import evaluate
 from t0train.evals.bigbench import read_task
 from t0train.prompts import load_templates
 from t0train.tasks import load_catalogue, open_table
-
-from .conftest import huggingface, small_model
-from .test_bigbench import ROWS as BIG_BENCH
-from .test_evaluate import AT_HAND
-from .test_ranking import one_choice_at_a_time
+from tests.evals.conftest import huggingface, small_model
+from tests.evals.test_bigbench import ROWS as BIG_BENCH
+from tests.evals.test_evaluate import AT_HAND
+from tests.evals.test_ranking import one_choice_at_a_time
 
 ITEMS = int(os.environ.get("T0TRAIN_ITEMS", "3"))
 TOLERANCE = 1e-4

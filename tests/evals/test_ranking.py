@@ -12,8 +12,7 @@ from t0train.core.errors import UserError
 from t0train.data import Vocabulary
 from t0train.evals import rank, rank_tokens
 from t0train.model import T5
-
-from .conftest import huggingface, small_model
+from tests.evals.conftest import huggingface, small_model
 
 VOCAB = 96
 Item = tuple[np.ndarray, list[np.ndarray]]

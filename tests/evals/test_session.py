@@ -21,9 +21,8 @@ from t0train.evals import Request, evaluate_into, open_model, select_checkpoint
 from t0train.evals import answerer as answerer_module
 from t0train.evals.answerer import fingerprint
 from t0train.model import T5, find_weights, select_step, selected_step
-
-from .conftest import small_model
-from .films import train_on_films, write_films
+from tests.evals.conftest import small_model
+from tests.evals.films import train_on_films, write_films
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,8 @@ from t0train.evals.suites import resolve_suite
 from t0train.evals.texts import text_prompts
 from t0train.prompts import load_templates
 from t0train.tasks import load_catalogue, open_table
-
-from .conftest import small_model
-from .films import CATALOGUE, ROWS, write_films
+from tests.evals.conftest import small_model
+from tests.evals.films import CATALOGUE, ROWS, write_films
 
 WRITTEN = {"kind": "generate", "metrics": ["rougeL", "bleu", "exact_match"]}
 

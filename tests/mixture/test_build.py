@@ -7,8 +7,7 @@ import pytest
 
 from t0train.core.errors import UserError
 from t0train.mixture import Mixture, by_dataset, check_sources
-
-from .conftest import Collection
+from tests.mixture.conftest import Collection
 
 
 def rates(mixture: Mixture) -> dict[str, float]:

@@ -13,8 +13,7 @@ from t0train.mixture import find_leaks, load_mixture, same
 from t0train.mixture.leaks import Leak, check_leaks, describe_leaks, leak_notes, refuse_leaks
 from t0train.mixture.same import is_same
 from t0train.tasks import Dataset, load_catalogue
-
-from .conftest import Collection
+from tests.mixture.conftest import Collection
 
 
 def suite(**splits: str) -> SuiteConfig:

@@ -13,8 +13,7 @@ import pytest
 from t0train.config import RunConfig, SuiteConfig
 from t0train.mixture import OverlapReport, find_overlaps
 from t0train.mixture.build import build_mixture
-
-from .conftest import Collection
+from tests.mixture.conftest import Collection
 
 
 def write(collection: Collection, key: str, split: str, texts: list[str]) -> None:

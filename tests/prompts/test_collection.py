@@ -14,12 +14,12 @@ from typing import Any
 import jinja2
 import pytest
 from jinja2 import nodes
-from plausible_rows import plausible_row
 from pyarrow import parquet
-from written_rows import WRITTEN_ROWS
 
 from t0train.core.errors import UserError
 from t0train.prompts import Template, list_datasets, load_templates
+from tests.prompts.plausible_rows import plausible_row
+from tests.prompts.written_rows import WRITTEN_ROWS
 
 TEMPLATES = 2085  # in promptsource 0.2.3
 RAISES = "raises"

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from t0train.report.published import published_on, published_results
-
-from .conftest import WriteRun, cells, markdown, results, section
+from tests.report.conftest import WriteRun, cells, markdown, results, section
 
 CSV = Path(__file__).resolve().parents[2] / "t0train" / "report" / "published.csv"
 

@@ -8,8 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from t0train.report import card_header, card_text
-
-from .conftest import WriteRun, results, step_event
+from tests.report.conftest import WriteRun, results, step_event
 
 MIXTURE = [
     {"dataset": "glue/mrpc", "templates": 7, "probability": 0.25},

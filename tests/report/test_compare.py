@@ -16,8 +16,7 @@ import pytest
 from t0train.core.errors import UserError
 from t0train.report import write_report
 from t0train.report.items import paired, read_items
-
-from .conftest import WriteRun, cells, markdown, results, section
+from tests.report.conftest import WriteRun, cells, markdown, results, section
 
 Scores = dict[str, dict[int, float]]
 """By task, by row."""

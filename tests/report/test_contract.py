@@ -10,8 +10,7 @@ from t0train.data import load_vocabulary
 from t0train.evals import evaluate
 from t0train.model import init_model
 from tests.evals.films import CATALOGUE, ROWS, train_vocabulary, write_films
-
-from .conftest import WriteRun, cells, markdown, section
+from tests.report.conftest import WriteRun, cells, markdown, section
 
 SUITE = {
     "name": "films",

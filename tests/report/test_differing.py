@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from .conftest import WriteRun, cells, markdown, section
+from tests.report.conftest import WriteRun, cells, markdown, section
 
 TINY = {"start": "random", "size": "tiny"}
 

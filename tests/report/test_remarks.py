@@ -10,8 +10,7 @@ import pytest
 
 from t0train.core.errors import UserError
 from t0train.report import card_text, write_report
-
-from .conftest import WriteRun, cells, markdown, results, section
+from tests.report.conftest import WriteRun, cells, markdown, results, section
 
 REMARKS = "Remarks on prompts"
 SHARED = "Texts shared with training rows"

@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 from t0train.core.errors import UserError
 from t0train.report import card_text, headlines, read_run, read_runs, write_report
 from t0train.report.accuracy import panels
-
-from .conftest import WriteRun, cells, make_run, results, step_event
+from tests.report.conftest import WriteRun, cells, make_run, results, step_event
 
 TINY = {"model": {"start": "random", "size": "tiny"}}
 EVENTS = [

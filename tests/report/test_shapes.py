@@ -9,8 +9,7 @@ import pytest
 
 from t0train.core.errors import UserError
 from t0train.report import write_report
-
-from .conftest import WriteRun, results, step_event
+from tests.report.conftest import WriteRun, results, step_event
 
 
 @pytest.mark.parametrize(

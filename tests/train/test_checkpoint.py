@@ -15,13 +15,13 @@ import torch
 import t0train.train.checkpoint as module
 from t0train.config.schema import OptimizerConfig
 from t0train.core.errors import UserError
-from t0train.dist import World
+from t0train.core.files import remove_leftovers, work_folder
+from t0train.distributed import World
 from t0train.model import T5, init_model, load_model
 from t0train.optim import build_optimizer, optimizer_state
 from t0train.train.checkpoint import (
     CheckpointWriter,
     Manifest,
-    clean_up,
     list_checkpoints,
     read_manifest,
     read_state,
@@ -144,9 +144,9 @@ def test_a_failure_at_any_moment_leaves_the_earlier_ones(
 
 def test_leftovers_of_a_killed_process_are_removed(copy: Path) -> None:
     folder = copy.parent
-    (folder / ".step-00000007.abc.tmp" / "state").mkdir(parents=True)
-    (folder / ".step-00000001.xyz.old" / "step-00000001").mkdir(parents=True)
-    clean_up(folder)
+    work_folder(folder / "step-00000007", ".tmp").joinpath("state").mkdir()
+    work_folder(folder / "step-00000001", ".old").joinpath("step-00000001").mkdir()
+    remove_leftovers(folder, exclusive=True)
     assert [path.name for path in folder.iterdir()] == [copy.name]
 
 

@@ -20,8 +20,7 @@ from t0train.optim import learning_rate
 from t0train.train import NonFiniteError, train
 from t0train.train.lock import run_lock
 from t0train.train.run import rows_hash
-
-from .helpers import assert_same_state, start_training, steps_of, tensors, wait_for_step
+from tests.train.helpers import assert_same_state, start_training, steps_of, tensors, wait_for_step
 
 
 def test_the_run_folder(straight: Path, world: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from t0train.config import RunConfig
 from t0train.core.errors import UserError
 from t0train.data import RowBatch
-from t0train.dist import Engine, World
+from t0train.distributed import Engine, World
 from t0train.model import Batch, start_model
 from t0train.train import memory as memory_module
 from t0train.train import train

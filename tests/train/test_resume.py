@@ -14,8 +14,7 @@ from t0train.core.errors import UserError
 from t0train.train import train
 from t0train.train.checkpoint import list_checkpoints
 from t0train.train.resume import find_resume_point
-
-from .helpers import assert_same_state, steps_of
+from tests.train.helpers import assert_same_state, steps_of
 
 
 @pytest.fixture
@@ -95,8 +94,7 @@ def test_another_vocabulary_is_refused(
     run: Path, world: Path, configure: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
     from t0train.data import prepare
-
-    from .conftest import write_vocabulary
+    from tests.train.conftest import write_vocabulary
 
     write_vocabulary(tmp_path / "other.model", ["another text for another vocabulary " * 20, "red green blue"])
     config = configure(f"data.vocabulary={tmp_path / 'other.model'}", f"data.store={tmp_path / 'store'}")

@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from t0train.config import RunConfig
 from t0train.data import RowBatch, build_rows
-from t0train.dist import World, build_engine
-from t0train.dist.engine import Engine
+from t0train.distributed import World, build_engine
+from t0train.distributed.engine import Engine
 from t0train.model import T5, Batch, init_model
 from t0train.train import NonFiniteError
 from t0train.train.step import Gradients, clip_factor, compute_gradients, micro_batches, refuse_non_finite

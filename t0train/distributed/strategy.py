@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from t0train.config import RunConfig
 from t0train.config.resolve import resolve_copies, resolve_strategy
-from t0train.dist.engine import DdpEngine, Engine
-from t0train.dist.sharded import FsdpEngine
-from t0train.dist.world import World
+from t0train.distributed.engine import DdpEngine, Engine
+from t0train.distributed.sharded import FsdpEngine
+from t0train.distributed.world import World
 from t0train.model import T5
 
 
@@ -18,7 +18,7 @@ def build_engine(model: T5, config: RunConfig, world: World) -> Engine:
     if strategy == "ddp":
         return DdpEngine(model, config, world)
     if strategy == "deepspeed":
-        from t0train.dist.zero import ZeroEngine
+        from t0train.distributed.zero import ZeroEngine
 
         return ZeroEngine(model, config, world)
     copies = resolve_copies(config.train, world.size, world.place.local_size) if strategy == "hsdp" else 1

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from train.helpers import steps_of
 
 from t0train.config import RunConfig
 from t0train.config.schema import DeepSpeedConfig, TrainConfig
 from t0train.core.errors import UserError
-from t0train.dist.zero_config import deepspeed_config
-
-from .helpers import ENVIRONMENT
+from t0train.distributed.zero_config import deepspeed_config
+from tests.distributed.helpers import ENVIRONMENT
+from tests.train.helpers import steps_of
 
 ZERO = "zero_optimization"
 

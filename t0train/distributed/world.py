@@ -14,10 +14,10 @@ import torch.distributed as dist
 from torch.distributed import HashStore, PrefixStore, Store  # type: ignore[attr-defined]
 
 from t0train.core.errors import EXIT_PREEMPTED, LostContactError, PreemptedError, QuietError, UserError
-from t0train.dist.alarm import AGAIN, Alarm
-from t0train.dist.device import agree_on_devices, choose_device
-from t0train.dist.meet import first_line, meet
-from t0train.dist.place import Place
+from t0train.distributed.alarm import AGAIN, Alarm
+from t0train.distributed.device import agree_on_devices, choose_device
+from t0train.distributed.meet import first_line, meet
+from t0train.distributed.place import Place
 
 T = TypeVar("T")
 # how gloo, NCCL and the store say that another process does not answer

@@ -18,13 +18,12 @@ import time
 from pathlib import Path
 
 import pytest
-from train.helpers import steps_of
 
 from t0train.core.events import read_events
 from t0train.train.checkpoint import list_checkpoints, read_manifest
-
-from .forks import Forked
-from .helpers import ENVIRONMENT, assert_same_events, assert_same_state
+from tests.distributed.forks import Forked
+from tests.distributed.helpers import ENVIRONMENT, assert_same_events, assert_same_state
+from tests.train.helpers import steps_of
 
 KILLS = int(os.environ.get("T0TRAIN_KILLS", "50"))
 IN_NEW_INTERPRETERS = 4

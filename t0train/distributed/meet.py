@@ -10,7 +10,7 @@ from uuid import uuid4
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
 from t0train.core.errors import LostContactError
-from t0train.dist.place import Place
+from t0train.distributed.place import Place
 
 _INTERVAL_S = 0.1
 

@@ -19,7 +19,7 @@ from torch.nn.utils import get_total_norm
 
 from t0train.config import RunConfig
 from t0train.config.schema import TrainConfig
-from t0train.dist.world import World
+from t0train.distributed.world import World
 from t0train.model import T5, Batch, loss
 from t0train.optim import build_optimizer, optimizer_state
 from t0train.optim.part import local

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .helpers import assert_same_events, run_cases
+from tests.distributed.helpers import assert_same_events, run_cases
 
 COMMON = ["train.steps=2", "train.batch={rows: 6, micro_rows: 2}", "train.checkpoint.every=2", "train.canary=false"]
 STRATEGIES = {

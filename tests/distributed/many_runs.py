@@ -11,14 +11,14 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from noted_rows import noting
 
 from t0train.config import load_config
 from t0train.core.stop import StopRequest
-from t0train.dist import find_place, join
+from t0train.distributed import find_place, join
 from t0train.model import compile_blocks
 from t0train.train import run as run_module
 from t0train.train.loop import _train
+from tests.distributed.noted_rows import noting
 
 torch.set_num_threads(1)
 run_module.compile_blocks = partial(compile_blocks, backend="aot_eager")  # type: ignore[attr-defined]

@@ -20,8 +20,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from t0train.config import RunConfig
-from t0train.dist.engine import Engine, Training
-from t0train.dist.world import World
+from t0train.distributed.engine import Engine, Training
+from t0train.distributed.world import World
 from t0train.model import T5
 
 

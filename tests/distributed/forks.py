@@ -23,7 +23,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from t0train.cli.main import main
-from t0train.dist import launch
+from t0train.distributed import launch
 
 IMPORTED = ("torch._dynamo", "pandas", "t0train.cli.main", "t0train.train")  # by the server; the first two come late
 PATIENCE_S = 3.0

@@ -15,12 +15,11 @@ from torch.nn.utils import get_total_norm
 
 from t0train.config import RunConfig
 from t0train.core.errors import UserError
-from t0train.dist.engine import Engine, Training
-from t0train.dist.world import World
-from t0train.dist.zero_config import deepspeed_config, deepspeed_for
+from t0train.distributed.engine import Engine, Training
+from t0train.distributed.world import World
+from t0train.distributed.zero_config import deepspeed_config, deepspeed_for
 from t0train.model import T5, Batch
 from t0train.optim import bind_zero, build_optimizer, load_optimizer_state, optimizer_state
-
 
 _first_group: list[Any] = []
 

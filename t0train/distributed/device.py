@@ -11,7 +11,7 @@ import torch
 from torch.distributed import Store  # type: ignore[attr-defined]
 
 from t0train.core.errors import UserError
-from t0train.dist.place import Place
+from t0train.distributed.place import Place
 
 Card = tuple[str, str]
 """Name of a machine and identity of a GPU in it; the latter is empty for a process that computes on the CPU."""

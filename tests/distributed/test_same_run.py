@@ -8,15 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from train.helpers import steps_of, tensors
 
 from t0train.config import load_config
 from t0train.core.events import read_events
 from t0train.model import load_model
 from t0train.train import train
 from t0train.train.run import Run
-
-from .helpers import (
+from tests.distributed.helpers import (
     assert_same_events,
     assert_same_parameters,
     assert_same_state,
@@ -24,7 +22,8 @@ from .helpers import (
     parameters,
     run_cases,
 )
-from .noted_rows import noting, rows_by_step, rows_of_stream
+from tests.distributed.noted_rows import noting, rows_by_step, rows_of_stream
+from tests.train.helpers import steps_of, tensors
 
 UNTIED = ("train.steps=20", "train.batch={rows: 12, micro_rows: 2}", "model.dropout=0.1")
 TIED = ("train.steps=20", "train.batch={rows: 12, micro_rows: 4}", "model.dropout=0.0")

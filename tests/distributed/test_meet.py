@@ -10,11 +10,10 @@ import pytest
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from t0train.core.errors import LostContactError
-from t0train.dist import Place
-from t0train.dist.alarm import Silence
-from t0train.dist.meet import meet
-
-from .helpers import free_port
+from t0train.distributed import Place
+from t0train.distributed.alarm import Silence
+from t0train.distributed.meet import meet
+from tests.distributed.helpers import free_port
 
 
 @pytest.fixture

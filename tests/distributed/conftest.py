@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from train.conftest import VOCABULARY_SIZE, one_thread, world
 
 from t0train.config.architecture import T5Config
 from t0train.model import T5, init_weights
 from t0train.train.checkpoint import CheckpointWriter, Manifest
+from tests.train.conftest import VOCABULARY_SIZE, one_thread, world
 
 __all__ = ["models", "one_thread", "world"]
 

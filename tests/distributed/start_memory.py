@@ -16,7 +16,7 @@ import torch
 
 from t0train.config import load_config
 from t0train.data import open_rows
-from t0train.dist import find_place, join
+from t0train.distributed import find_place, join
 from t0train.train.run import start_run
 
 

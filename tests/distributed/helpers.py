@@ -15,9 +15,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from train.helpers import steps_of, tensors
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+from tests.train.helpers import steps_of, tensors
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+"""Of the processes that tests start; their scripts import helpers as `tests.` does."""
 
 
 def torchrun(processes: int, *arguments: str, options: Sequence[str] = (), timeout: float = 600) -> None:

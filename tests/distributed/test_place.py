@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from t0train.core.errors import UserError
-from t0train.dist import Place, find_place
-from t0train.dist.device import check_cards, choose_device
-from t0train.dist.place import first_host, tasks_of_node
+from t0train.distributed import Place, find_place
+from t0train.distributed.device import check_cards, choose_device
+from t0train.distributed.place import first_host, tasks_of_node
 
 TORCHRUN = {
     "RANK": "5",
