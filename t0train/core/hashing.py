@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 
@@ -24,6 +24,8 @@ def file_sha256(path: Path) -> str:
 def first_damage(folder: Path, checksums: Mapping[str, str]) -> str:
     """What is wrong with the first file below `folder` that is not as its SHA-256 says; empty if all are."""
     for name, expected in checksums.items():
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            return f"{name!r} leaves the folder"
         file = folder / name
         if not file.is_file():
             return f"{name} is missing"

@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from t0train.checkpoint import read_manifest, read_state
 from t0train.config.architecture import DropoutStyle, T5Config, read_architecture
 from t0train.core.errors import UserError
 from t0train.model.build import meta_model
 from t0train.model.parts import local_part
 from t0train.model.t5 import T5
-from t0train.model.weights import LoadReport, find_weights, map_tensors, read_checkpoint
+from t0train.model.weights import LoadReport, find_weights, map_tensors
 
 _EMBEDDINGS = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 # T5's first releases carried a bias for cross attention that no version of the model ever read
@@ -50,7 +51,8 @@ class Weights:
         """
         folder = self.report.source
         if self.tensors is None:
-            read_checkpoint(folder, {name: parameter.detach() for name, parameter in parameters.items()})
+            read_manifest(folder)
+            read_state(folder, {"model": {name: parameter.detach() for name, parameter in parameters.items()}})
             return
         for name, parameter in parameters.items():
             mine, part = local_part(parameter, self.tensors[name])

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from t0train.checkpoint import MANIFEST, list_checkpoints, step_of
 from t0train.core.errors import UserError
 from t0train.core.files import write_json
-from t0train.core.hashing import first_damage
 
 _CONFIG = "config.json"
 _SELECTED = "selected.json"
@@ -96,7 +94,8 @@ def find_checkpoint(run: Path, step: int | None = None) -> Path:
 
 def complete_checkpoints(run: Path) -> list[Path]:
     """The run's checkpoints, the earliest first (of each the manifest is written last)."""
-    return sorted(file.parent for file in run.glob("checkpoints/step-*/manifest.json"))
+    there = list_checkpoints(run / "checkpoints")
+    return [folder for folder in reversed(there) if (folder / MANIFEST).is_file()]
 
 
 def select_step(run: Path, step: int, suite: str) -> None:
@@ -117,7 +116,7 @@ def selected_step(run: Path) -> int | None:
 
 
 def _steps(checkpoints: list[Path]) -> list[int]:
-    return [int(folder.name.removeprefix("step-")) for folder in checkpoints]
+    return [step for folder in checkpoints if (step := step_of(folder)) is not None]
 
 
 def _from_hub(name: str) -> Path:
@@ -183,34 +182,3 @@ def _weight_files(folder: Path) -> list[Path]:
             raise UserError(f"{folder} lacks {len(absent)} of {len(shards)} weight files, the first is {absent[0]}.")
         return [folder / shard for shard in shards]
     raise UserError(f"{folder} has a config.json but no weights: expected {_SAFE[1]}, {_PICKLED[1]} or their index.")
-
-
-def read_checkpoint(folder: Path, state: dict[str, Any]) -> None:
-    """Fill `state` (a model's state dict, any sharding) from a checkpoint's `state/`, on however many ranks written.
-
-    Raises:
-        UserError: the checkpoint is damaged or of another model.
-    """
-    from torch.distributed.checkpoint import state_dict_loader
-    from torch.distributed.checkpoint.api import CheckpointException
-
-    _verify(folder)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-            state_dict_loader.load({"model": state}, checkpoint_id=str(folder / "state"), no_dist=True)
-    except (Exception, CheckpointException) as error:  # DCP wraps what readers and planner raise, in a BaseException
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        raise UserError(
-            f"cannot read the checkpoint {folder}: {lines[-1] if lines else type(error).__name__}"
-        ) from error
-
-
-def _verify(folder: Path) -> None:
-    """Compare every file with the SHA-256 in the manifest: DCP itself would read damaged numbers without a word."""
-    try:
-        checksums = dict(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["files"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"the checkpoint {folder} is damaged: its manifest.json is missing or unreadable.") from error
-    if damage := first_damage(folder, checksums):
-        raise UserError(f"the checkpoint {folder} is damaged: {damage}; choose another step.")

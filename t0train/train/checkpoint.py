@@ -1,68 +1,26 @@
-"""Checkpoints: written whole or not at all, checked before they are read, the newest few kept.
-
-Layout of `<run>/checkpoints/step-00000040/`: `state/` (torch.distributed.checkpoint: parameters under `model`, and
-under `optimizer` each parameter's state tensors by name, so that any strategy can read them), `model.json` (the model's
-architecture), `manifest.json` (position in the row stream, what the run must not change, SHA-256 of every file).
-`<run>/checkpoints/latest` holds the name of the newest one and is written last.
-"""
+"""Checkpoints are written whole or not at all, and the newest few kept. `t0train.checkpoint` reads them."""
 
 from __future__ import annotations
 
-import json
 import os
-import platform
-import warnings
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
-from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint import state_dict_saver
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
-from t0train import __version__
+from t0train.checkpoint import LATEST, MANIFEST, MODEL, STATE, Manifest, explain_dcp_errors, list_checkpoints
 from t0train.config.architecture import T5Config
 from t0train.core.errors import UserError, explain_os_errors
 from t0train.core.files import atomic_folder, remove_folder, write_atomic, write_json
-from t0train.core.hashing import content_hash, file_sha256, first_damage
+from t0train.core.hashing import content_hash, file_sha256
 from t0train.distributed import World
 
-STATE, MODEL, MANIFEST, LATEST = "state", "model.json", "manifest.json", "latest"
 _ALONE = World()
-
-
-def _versions() -> dict[str, str]:
-    return {"t0train": __version__, "torch": torch.__version__, "python": platform.python_version()}
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a checkpoint says about itself.
-
-    Attributes:
-        step: optimizer steps done.
-        rows: (window, row) of the next row of the stream.
-        identity: everything that must be the same for the run to be continued, by key.
-        config: content hash of the whole configuration.
-        versions: of the software that wrote it.
-        changes: deviations that were forced on the run on its way, as dictionaries.
-    """
-
-    step: int
-    rows: tuple[int, int]
-    identity: dict[str, Any]
-    config: str
-    versions: dict[str, str] = field(default_factory=_versions)
-    changes: list[dict[str, Any]] = field(default_factory=list)
-
-
-def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints below `folder` (`<run>/checkpoints`), the newest first."""
-    return sorted(folder.glob("step-*/"), reverse=True)
 
 
 class CheckpointWriter:
@@ -124,7 +82,7 @@ class CheckpointWriter:
         path = self.folder / f"step-{manifest.step:08d}"
         with atomic_folder(path) if world.is_first else nullcontext(path) as own:
             temporary = world.from_first(lambda: own)
-            with explain_os_errors("write", path), _plain_errors():
+            with explain_os_errors("write", path), explain_dcp_errors():
                 state_dict_saver.save(
                     state, checkpoint_id=temporary / STATE, process_group=world.group, no_dist=world.group is None
                 )
@@ -154,55 +112,7 @@ def set_aside(path: Path) -> Path:
     raise UserError(f"{path.parent} holds a thousand copies of {path.name} that were set aside; remove some.")
 
 
-def read_manifest(path: Path) -> Manifest:
-    """Check the whole checkpoint (every file's SHA-256) and return its manifest.
-
-    Raises:
-        UserError: something is missing or differs; the message names the file.
-    """
-    try:
-        content = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        checksum, files = content.pop("checksum"), content["files"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"checkpoint {path} is damaged: {MANIFEST} is missing or unreadable.") from error
-    if checksum != content_hash(content):
-        raise UserError(f"checkpoint {path} is damaged: {MANIFEST} does not match its own checksum.")
-    if damage := first_damage(path, files):
-        raise UserError(f"checkpoint {path} is damaged: {damage}.")
-    del content["files"]
-    return Manifest(**{**content, "rows": tuple(content["rows"])})
-
-
-def read_state(path: Path, state: dict[str, Any]) -> None:
-    """Fill `state`, as `Engine.state` gives it under any strategy, from a checkpoint that `read_manifest` has checked.
-
-    Raises:
-        UserError: the checkpoint is of another model or optimizer.
-    """
-    try:
-        with _plain_errors():
-            state_dict_loader.load(state, checkpoint_id=path / STATE, no_dist=True)
-    except (RuntimeError, ValueError, KeyError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"checkpoint {path} does not fit the model and optimizer of this run: {lines[-1]}") from error
-
-
 def _checksums(folder: Path, world: World) -> dict[str, str]:
     """SHA-256 of this process's share of the files."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     return {file.relative_to(folder).as_posix(): file_sha256(file) for file in files[world.rank :: world.size]}
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """DCP wraps what went wrong in a `BaseException` of its own, and torch wraps a full disk in a RuntimeError."""
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-            yield
-    except CheckpointException as error:
-        cause: BaseException | None = next(failure for failure, _ in error.failures.values())
-        first = cause
-        while cause is not None and not isinstance(cause, OSError):
-            cause = cause.__cause__ or cause.__context__
-        raise (cause or first or error) from error

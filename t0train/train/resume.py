@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from t0train.checkpoint import MANIFEST, Manifest, list_checkpoints, read_manifest
 from t0train.config import RunConfig
 from t0train.config.deviations import Deviation, flatten
 from t0train.core.errors import UserError
 from t0train.data import RowStream
-from t0train.train.checkpoint import MANIFEST, Manifest, list_checkpoints, read_manifest
 
 CHECKPOINTS = "checkpoints"
 _PATHS = ("data.vocabulary", "data.catalogue", "data.templates")  # files may move; content hashes stand for them

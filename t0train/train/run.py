@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from t0train.checkpoint import Manifest, read_state
 from t0train.config import RunConfig, config_hash, deviations, dump_config
 from t0train.config.architecture import T5Config, read_architecture
 from t0train.core.errors import UserError
@@ -32,7 +33,7 @@ from t0train.model import (
     open_start,
 )
 from t0train.optim import Adafactor, learning_rate
-from t0train.train.checkpoint import CheckpointWriter, Manifest, read_state, set_aside
+from t0train.train.checkpoint import CheckpointWriter, set_aside
 from t0train.train.memory import explain_out_of_memory, memory_facts, probe_memory
 from t0train.train.resume import CHECKPOINTS, ResumePoint, accept, find_resume_point, identity
 from t0train.train.step import Gradients, clip_factor, compute_gradients, refuse_non_finite

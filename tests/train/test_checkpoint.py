@@ -13,20 +13,14 @@ import pytest
 import torch
 
 import t0train.train.checkpoint as module
+from t0train.checkpoint import Manifest, list_checkpoints, read_manifest, read_state
 from t0train.config.schema import OptimizerConfig
 from t0train.core.errors import UserError
 from t0train.core.files import remove_leftovers, work_folder
 from t0train.distributed import World
 from t0train.model import T5, init_model, load_model
 from t0train.optim import build_optimizer, optimizer_state
-from t0train.train.checkpoint import (
-    CheckpointWriter,
-    Manifest,
-    list_checkpoints,
-    read_manifest,
-    read_state,
-    set_aside,
-)
+from t0train.train.checkpoint import CheckpointWriter, set_aside
 
 
 def trained(optimizer_name: str = "adafactor") -> tuple[T5, torch.optim.Optimizer]:
@@ -203,9 +197,9 @@ def test_an_asynchronous_failure_is_raised_later(copy: Path, monkeypatch: pytest
 def test_a_checkpoint_of_another_model_does_not_fit(copy: Path) -> None:
     other = init_model("tiny", vocab_size=161, d_model=128, d_ff=16, d_kv=8)
     optimizer = build_optimizer(other.named_parameters(), OptimizerConfig())
-    with pytest.raises(UserError, match=r"does not fit the model and optimizer of this run: .*Size mismatch"):
+    with pytest.raises(UserError, match=r"cannot be read into this model or optimizer: .*Size mismatch"):
         read_state(copy, state_of(other, optimizer))
     deeper = init_model("tiny", vocab_size=160, d_model=128, d_ff=16, d_kv=8, num_layers=3)
     optimizer = build_optimizer(deeper.named_parameters(), OptimizerConfig())
-    with pytest.raises(UserError, match=r"does not fit the model and optimizer of this run: .*block\.2"):
+    with pytest.raises(UserError, match=r"cannot be read into this model or optimizer: .*block\.2"):
         read_state(copy, state_of(deeper, optimizer))

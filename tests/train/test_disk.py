@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from t0train.checkpoint import list_checkpoints, read_manifest
 from t0train.config import RunConfig
 from t0train.core.errors import UserError
 from t0train.train import train
-from t0train.train.checkpoint import list_checkpoints, read_manifest
 
 LIMITED = """
 import resource, sys

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from t0train.checkpoint import list_checkpoints
 from t0train.config import RunConfig
 from t0train.core.errors import UserError
 from t0train.train import train
-from t0train.train.checkpoint import list_checkpoints
 from t0train.train.resume import find_resume_point
 from tests.train.helpers import assert_same_state, steps_of
 

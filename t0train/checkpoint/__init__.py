@@ -1,0 +1,27 @@
+"""Reading checkpoints, also those of strangers: nothing in a checkpoint is executed, whatever it holds."""
+
+from t0train.checkpoint.manifest import (
+    LATEST,
+    MANIFEST,
+    MODEL,
+    STATE,
+    Manifest,
+    list_checkpoints,
+    read_manifest,
+    step_of,
+)
+from t0train.checkpoint.state import explain_dcp_errors, first_non_finite, read_state
+
+__all__ = [
+    "LATEST",
+    "MANIFEST",
+    "MODEL",
+    "STATE",
+    "Manifest",
+    "explain_dcp_errors",
+    "first_non_finite",
+    "list_checkpoints",
+    "read_manifest",
+    "read_state",
+    "step_of",
+]
