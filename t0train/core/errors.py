@@ -57,6 +57,8 @@ _REASONS = {
     errno.EPERM: "the operation is not permitted; choose a folder that you may write to",
     errno.ENOENT: "a folder of that path does not exist and cannot be created; choose another path",
     errno.ENAMETOOLONG: "that name is too long for the file system; choose a shorter one",
+    errno.ELOOP: "it is a symbolic link, which could lead anywhere; put a plain file there",
+    errno.ENXIO: "it is no plain file; remove it",
     errno.ENOTDIR: "a part of that path is a file, not a folder",
 }
 

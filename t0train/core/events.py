@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from t0train.core.errors import explain_os_errors
-from t0train.core.files import fsync, write_atomic
+from t0train.core.errors import UserError, explain_os_errors
+from t0train.core.files import fsync, open_to_append, write_atomic
+
+_LONGEST = 16 << 20  # bytes of a line; the longest that t0train writes have some hundred kilobytes
 
 
 class EventLog:
@@ -27,7 +30,7 @@ class EventLog:
         if not self.is_open:
             return
         line = json.dumps({"kind": kind, **fields}, ensure_ascii=False)
-        with explain_os_errors("write to", self.path), self.path.open("a", encoding="utf-8") as stream:
+        with explain_os_errors("write to", self.path), open_to_append(self.path) as stream:
             stream.write(line + "\n")
 
     def flush(self) -> None:
@@ -45,11 +48,31 @@ class EventLog:
 
 
 def read_events(path: Path, kind: str | None = None) -> Iterator[dict[str, Any]]:
-    """The events of a log, optionally of one kind. A half-written last line (a killed run) is left out."""
-    with path.open(encoding="utf-8") as stream:
-        for line in stream:
-            if not line.endswith("\n"):
+    """The events of a log, optionally of one kind. A half-written last line (a killed run) is left out.
+
+    Raises:
+        UserError: a line that is no event, by its number.
+    """
+    with path.open("rb") as stream:
+        for number in count(1):
+            line = stream.readline(_LONGEST)
+            if not line.endswith(b"\n") and len(line) < _LONGEST:
                 return
-            event = json.loads(line)
+            event = _event(line, path, number)
             if kind is None or event["kind"] == kind:
                 yield event
+
+
+def _event(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        event = json.loads(line) if len(line) < _LONGEST else None
+    except (ValueError, RecursionError):
+        event = None
+    if not isinstance(event, dict) or type(event.get("kind")) is not str or type(event.get("step", 0)) is not int:
+        shown = line[:60].decode(errors="replace").strip()
+        raise UserError(
+            f"{path} is damaged: line {number} is no event of t0train, which is a JSON object with a kind, and a whole "
+            f"number as step if it has one; found {shown!r}. Remove the line, or move the file away: a run goes on "
+            "without it."
+        )
+    return event

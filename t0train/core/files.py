@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from t0train.core.errors import UserError, explain_os_errors
 
@@ -109,6 +109,37 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             Path(name).unlink(missing_ok=True)
             raise
         fsync(path.parent)
+
+
+def open_to_append(path: Path) -> TextIO:
+    """Open a text file, a new one if there is none, to write at its end.
+
+    Raises:
+        UserError: the file cannot be written to, or is a symbolic link: in a folder of somebody else's it could lead
+            to any file of the user.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # no wait for a pipe
+    with explain_os_errors("write to", path):
+        return os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8")
+
+
+def refuse_linked_folders(root: Path, folder: Path) -> None:
+    """Refuse to write into `folder`, a folder below `root`, if a folder on the way to it or in it is a symbolic link.
+
+    Who received `root` from somebody else cannot know where its links lead. `root` itself may be a link: the user
+    named it.
+
+    Raises:
+        UserError: names the link.
+    """
+    way = [folder, *folder.parents][: len(folder.relative_to(root).parts)]
+    inner = (Path(parent, name) for parent, names, _ in os.walk(folder) for name in names)
+    for path in (*reversed(way), *inner):
+        if path.is_symlink():
+            raise UserError(
+                f"{path} is a symbolic link, and nothing is written through links within {root}, as they could lead "
+                "anywhere: put a plain folder there, or choose another output folder."
+            )
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from t0train.config import SuiteConfig, load_suite
 from t0train.config.suite import UNTRAINED
 from t0train.core.errors import UserError
-from t0train.core.files import make_folder
+from t0train.core.files import make_folder, refuse_linked_folders
 from t0train.evals.answerer import fingerprint
 from t0train.evals.evaluation import evaluate
 from t0train.evals.models import model_name, open_model, refuse_no_model, run_config_of, run_folder_of, run_identity
@@ -69,11 +69,17 @@ class Request:
         }  # and its own seed, not the run's: runs are compared on the same rows
 
     def default_folder(self, suite: SuiteConfig) -> Path:
-        """`RUN/eval/SUITE`, else `eval/MODEL/SUITE` where the command is run."""
+        """`RUN/eval/SUITE`, else `eval/MODEL/SUITE` where the command is run.
+
+        Raises:
+            UserError: symbolic links in `RUN/eval/SUITE` would have results written somewhere else.
+        """
         folder = run_folder_of(self.model)
         if folder is None:
             return Path("eval", model_name(self.model).strip("/").replace("/", "--"), suite.name)
-        return folder / "eval" / (suite.name + UNTRAINED if self.untrained else suite.name)
+        inside = folder / "eval" / (suite.name + UNTRAINED if self.untrained else suite.name)
+        refuse_linked_folders(folder, inside)
+        return inside
 
 
 def evaluate_into(folder: Path, request: Request, suite: SuiteConfig, answers: Path | None = None) -> Results:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from t0train.config import RunConfig, SuiteConfig
 from t0train.config.suite import OVERLAPS
 from t0train.core.errors import UserError
-from t0train.core.files import make_folder, write_json
+from t0train.core.files import make_folder, refuse_linked_folders, write_json
 from t0train.mixture.build import Mixture
 from t0train.prompts import load_templates
 from t0train.tasks import Dataset, Table, load_catalogue, open_table, training_split
@@ -88,8 +88,9 @@ class OverlapReport:
         """Write it for the run's reports into the folder of the suite's results, `RUN/eval/SUITE`.
 
         Raises:
-            UserError: the folder cannot be written to.
+            UserError: the folder cannot be written to, or is a symbolic link.
         """
+        refuse_linked_folders(folder.parents[1], folder)
         path = make_folder(folder) / OVERLAPS
         write_json(path, asdict(self))
         return path

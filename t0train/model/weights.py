@@ -12,7 +12,7 @@ from torch import Tensor
 
 from t0train.checkpoint import MANIFEST, list_checkpoints, step_of
 from t0train.core.errors import UserError
-from t0train.core.files import write_json
+from t0train.core.files import refuse_linked_folders, write_json
 
 _CONFIG = "config.json"
 _SELECTED = "selected.json"
@@ -101,6 +101,7 @@ def complete_checkpoints(run: Path) -> list[Path]:
 def select_step(run: Path, step: int, suite: str) -> None:
     """Make a step the run's checkpoint: it is loaded where no step is named, as long as the run is not trained on."""
     compared = _steps(complete_checkpoints(run))
+    refuse_linked_folders(run, run / "checkpoints")
     write_json(run / "checkpoints" / _SELECTED, {"step": step, "suite": suite, "compared": compared})
 
 

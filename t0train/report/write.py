@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from t0train.core.errors import UserError
-from t0train.core.files import make_folder, write_atomic
+from t0train.core.files import make_folder, refuse_linked_folders, write_atomic
 from t0train.report.content import build
 from t0train.report.page import html, markdown
 from t0train.report.parts import Picture
@@ -24,11 +24,15 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
         The path of `report.html`.
 
     Raises:
-        UserError: not a run folder, a damaged file in it, or a folder that cannot be written to.
+        UserError: not a run folder, a damaged file in it, a folder that cannot be written to, or one in a run folder
+            that is a symbolic link.
     """
     if not runs:
         raise UserError("a report needs at least one run folder.")
     found = read_runs(list(runs))
+    for run in runs:
+        if run in out.parents:
+            refuse_linked_folders(run, out)
     make_folder(out)
     title = "Report on " + " and ".join(run.name for run in found)
     sections = build(found)

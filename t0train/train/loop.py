@@ -138,5 +138,7 @@ def _open_stream(config: RunConfig, world: World) -> RowStream:
 
 def _result(run: Run, checkpoint: Path) -> RunResult:
     last = deque(read_events(run.log.path, "step"), maxlen=1)
-    loss, cross_entropy = (last[0]["loss"], last[0]["cross_entropy"]) if last else (math.nan, math.nan)
-    return RunResult(run.folder, run.step, loss, cross_entropy, checkpoint)
+    event = last[0] if last else {}
+    found = [event.get(key) for key in ("loss", "cross_entropy")]
+    losses = [float(loss) if isinstance(loss, int | float) else math.nan for loss in found]
+    return RunResult(run.folder, run.step, *losses, checkpoint)

@@ -18,7 +18,14 @@ from t0train.config import RunConfig, config_hash, deviations, dump_config
 from t0train.config.architecture import T5Config, read_architecture
 from t0train.core.errors import UserError
 from t0train.core.events import EventLog
-from t0train.core.files import make_folder, prove_renames, remove_leftovers, write_atomic, write_json
+from t0train.core.files import (
+    make_folder,
+    prove_renames,
+    refuse_linked_folders,
+    remove_leftovers,
+    write_atomic,
+    write_json,
+)
 from t0train.core.seeds import derive_seed
 from t0train.data import RowBatch, RowPlan, RowState, RowStream, Vocabulary
 from t0train.distributed import Engine, World, build_engine, precision
@@ -176,7 +183,8 @@ def start_run(
     """Begin a run, or bring one back to its newest whole checkpoint. The first process holds the run folder's lock.
 
     Raises:
-        UserError: nothing to resume, another run's checkpoint, a vocabulary that the model has no rows for.
+        UserError: nothing to resume, another run's checkpoint, a vocabulary that the model has no rows for, links to
+            other folders where checkpoints are written.
     """
     folder = run_folder(config)
     point = world.from_first(lambda: _find_point(config, stream, folder, resume, force_new_mixture, say))
@@ -209,6 +217,7 @@ def start_run(
 def _find_point(
     config: RunConfig, stream: RowStream, folder: Path, resume: str, force_new_mixture: bool, say: Say
 ) -> ResumePoint | None:
+    refuse_linked_folders(folder, folder / CHECKPOINTS)
     remove_leftovers(folder, exclusive=True)
     remove_leftovers(folder / CHECKPOINTS, exclusive=True)
     point = find_resume_point(resume, folder, say)

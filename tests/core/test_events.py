@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from t0train.core.errors import UserError
 from t0train.core.events import EventLog, read_events
 
 
@@ -67,3 +68,41 @@ def test_rewind_to_the_same_bytes(log: EventLog) -> None:
 def test_rewind_of_a_log_that_does_not_exist(log: EventLog) -> None:
     log.rewind(0)
     assert not log.path.exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"no JSON",
+        b"[1]",
+        b"3",
+        b"null",
+        b"{}",
+        b'{"kind": 3}',
+        b'{"kind": "step", "step": "many"}',
+        b'{"kind": "step", "step": true}',
+        b"\xff\xfe",
+        b"\x00\x00",
+        b"",
+        b"[" * 100_000,
+        b'{"kind": "step", "text": "' + b"x" * (17 << 20) + b'"}',
+    ],
+    ids=lambda line: repr(line[:20]),
+)
+def test_a_line_that_is_no_event_is_named(log: EventLog, line: bytes) -> None:
+    log.append("start")
+    with log.path.open("ab") as stream:
+        stream.write(line + b"\n")
+    log.append("step", step=1)
+    before = log.path.read_bytes()
+    with pytest.raises(UserError, match=r"events\.jsonl is damaged: line 2 is no event"):
+        list(read_events(log.path))
+    with pytest.raises(UserError, match=r"events\.jsonl is damaged: line 2 is no event"):
+        log.rewind(1)
+    assert log.path.read_bytes() == before
+
+
+def test_events_of_unknown_kinds_are_read(log: EventLog) -> None:
+    log.append("of a later version", step=1, further=[1])
+    log.rewind(1)
+    assert list(read_events(log.path)) == [{"kind": "of a later version", "step": 1, "further": [1]}]

@@ -22,7 +22,9 @@ from t0train.core.files import (
     atomic_folder,
     cache_folder,
     make_folder,
+    open_to_append,
     prove_renames,
+    refuse_linked_folders,
     remove_leftovers,
     work_folder,
     write_atomic,
@@ -110,12 +112,11 @@ def test_an_error_while_writing_leaves_no_temporary_file(tmp_path: Path, monkeyp
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_really_full_device_is_reported(tmp_path: Path) -> None:
+def test_a_really_full_device_is_reported() -> None:
     from t0train.core.events import EventLog
 
-    (tmp_path / "events.jsonl").symlink_to("/dev/full")  # every write to it fails with ENOSPC
-    with pytest.raises(UserError, match=r"events\.jsonl: the disk is full"):
-        EventLog(tmp_path / "events.jsonl").append("step", step=1)
+    with pytest.raises(UserError, match=r"cannot write to /dev/full: the disk is full"):
+        EventLog(Path("/dev/full")).append("step", step=1)
 
 
 FILL_THE_DISK = """
@@ -292,3 +293,34 @@ def test_processes_that_replace_one_folder_at_once_all_end_well(tmp_path: Path) 
         assert process.wait(120) == 0, process.communicate()[1]
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
     assert (tmp_path / "folder" / "a").read_text() == (tmp_path / "folder" / "b").read_text()
+
+
+def test_files_are_not_appended_to_through_links_or_pipes(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    (tmp_path / "dangling").symlink_to(tmp_path / "new")
+    os.mkfifo(tmp_path / "pipe")
+    for name, complaint in (("link", "symbolic link"), ("dangling", "symbolic link"), ("pipe", "no plain file")):
+        with pytest.raises(UserError, match=f"cannot write to .*{name}: it is .*{complaint}"):
+            open_to_append(tmp_path / name)
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert not (tmp_path / "new").exists()
+    with open_to_append(tmp_path / "mine") as stream:
+        stream.write(" too")
+    assert (tmp_path / "mine").read_text() == "mine too"
+
+
+def test_links_to_folders_are_refused_on_the_way_and_inside(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / "run" / "eval" / "suite").mkdir(parents=True)
+    (tmp_path / "named").symlink_to(tmp_path / "run")
+    for root in (tmp_path / "run", tmp_path / "named"):
+        refuse_linked_folders(root, root / "eval" / "suite")
+        refuse_linked_folders(root, root / "not" / "there")
+    link = tmp_path / "run" / "eval" / "suite" / "answers"
+    link.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"eval/suite/answers is a symbolic link"):
+        refuse_linked_folders(tmp_path / "run", tmp_path / "run" / "eval")
+    (tmp_path / "run" / "report").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"run/report is a symbolic link"):
+        refuse_linked_folders(tmp_path / "run", tmp_path / "run" / "report" / "deep")

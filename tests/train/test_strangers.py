@@ -285,3 +285,64 @@ def test_weights_that_are_not_finite_are_not_loaded(tmp_path: Path, written: tup
         load_model(path)
     with pytest.raises(UserError, match=complaint):
         read_state(path, state)
+
+
+LINKS = [
+    ("checkpoints", "folder", "train"),
+    ("checkpoints/step-00000002", "folder", "train"),
+    (".lock", "file", "train"),
+    ("eval", "folder", "eval"),
+    ("eval/films_suite", "folder", "eval"),
+    ("eval/films_suite/answers", "folder", "eval"),
+    ("report", "folder", "report"),
+]
+
+
+@pytest.mark.parametrize(("link", "kind", "command"), LINKS, ids=[link for link, *_ in LINKS])
+def test_nothing_is_written_through_links(run: Path, received: Path, link: str, kind: str, command: str) -> None:
+    target, place = received.parent / "mine", received / link
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if place.exists():
+        place.rename(target)
+    elif kind == "folder":
+        target.mkdir()
+    else:
+        target.write_text("mine")
+    place.symlink_to(target)
+    files = {path: path.read_bytes() for path in (target, *target.rglob("*")) if path.is_file()}
+    arguments: dict[str, tuple[str | Path, ...]] = {
+        "train": ("train", run.parent / "run.yaml", f"output={received}", "train.steps=3"),
+        "eval": ("eval", received, "--limit", "2"),
+        "report": ("report", received),
+    }
+    ended = t0train(*arguments[command])
+    assert ended.returncode == 2, ended.stderr
+    assert f"{place}: it is a symbolic link" in ended.stderr or f"{place} is a symbolic link" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert {path: path.read_bytes() for path in (target, *target.rglob("*")) if path.is_file()} == files
+
+
+@pytest.mark.parametrize("link", ["config.resolved.yaml", "deviations.json", "checkpoints/latest", "events.jsonl"])
+def test_a_link_in_the_place_of_a_file_that_is_replaced_is_replaced(run: Path, received: Path, link: str) -> None:
+    target = received.parent / "mine"
+    (received / link).rename(target)
+    (received / link).symlink_to(target)
+    before = target.read_bytes()
+    ended = t0train("train", run.parent / "run.yaml", f"output={received}", "train.steps=3")
+    assert ended.returncode == 0, ended.stderr
+    assert target.read_bytes() == before
+    assert not (received / link).is_symlink()
+
+
+def test_a_damaged_event_log_is_one_sentence(run: Path, received: Path) -> None:
+    with (received / "events.jsonl").open("a") as log:
+        log.write("[]\n")
+    for arguments in (
+        ("train", run.parent / "run.yaml", f"output={received}", "train.steps=3"),
+        ("train", run.parent / "run.yaml", f"output={received}"),
+        ("report", received),
+    ):
+        ended = t0train(*arguments)
+        assert ended.returncode == 2, ended.stderr
+        assert "events.jsonl is damaged: line " in ended.stderr
+        assert "Traceback" not in ended.stderr
