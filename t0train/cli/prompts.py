@@ -156,9 +156,10 @@ def _describe(template: Template) -> dict[str, Any]:
 def _examples(template: Template, table: Table, n: int, seed: int, task: str) -> dict[str, Any]:
     """The first `n` rows that give an example, and how many rows before the last of them were dropped."""
     from t0train.core.seeds import derive_seed
+    from t0train.prompts import columns_read
 
     template.check_columns(table.columns)
-    columns = [column for column in table.columns if column.replace("-", "_") in template.columns]
+    columns = columns_read([template], table.columns)
     examples: list[dict[str, Any]] = []
     row = 0
     for start in range(0, min(table.num_rows, MOST_ROWS), CHUNK):

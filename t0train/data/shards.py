@@ -16,7 +16,7 @@ from t0train.core.files import write_atomic
 from t0train.core.seeds import derive_seed
 from t0train.data.store import IDS, PLAIN, RANKED
 from t0train.data.vocabulary import EOS_ID, Vocabulary
-from t0train.prompts import Rendered
+from t0train.prompts import Rendered, columns_read
 from t0train.tasks import Dataset, Table, Task, open_table
 
 SHARD_ROWS = 2048  # source rows; with eight templates about 16,000 examples, some seconds of work
@@ -65,16 +65,12 @@ def make_shard(shard: Shard) -> Shard:
 
 
 def _rows(shard: Shard) -> list[dict[str, Any]]:
-    """The rows, with only the columns that some template reads, under the names that templates use."""
+    """The rows, with only the columns that some template reads."""
     table = _table(shard.dataset, shard.split, shard.source)
-    read = frozenset[str]().union(*(task.template.columns for task, _ in shard.tasks))
-    columns = [name for name in table.columns if name.replace("-", "_") in read]
+    columns = columns_read((task.template for task, _ in shard.tasks), table.columns)
     if not columns:  # a template of fixed text: its rows still have to be counted
         columns = table.columns[:1]
-    rows = table.rows(shard.start, shard.stop, columns)
-    if any("-" in name for name in columns):
-        rows = [{name.replace("-", "_"): value for name, value in row.items()} for row in rows]
-    return rows
+    return table.rows(shard.start, shard.stop, columns)
 
 
 @lru_cache(maxsize=1)

@@ -14,6 +14,7 @@ from t0train.core.seeds import derive_seed
 from t0train.data import Vocabulary
 from t0train.data.store import StoreKey
 from t0train.evals.suites import LEFT_OUT, SuiteEntry, draw_rows
+from t0train.prompts import columns_read
 from t0train.tasks import Table, Task
 
 _CHUNK = 1024  # rows read at once
@@ -65,8 +66,8 @@ def _rows(entry: SuiteEntry, table: Table, drawn: NDArray[np.bool_]) -> dict[int
     answers = entry.asked.references.partition(".")[0]
     if answers and answers not in table.columns:
         raise UserError(f"references: {entry.dataset.key} has no column {answers!r}; {nearest(answers, table.columns)}")
-    read = frozenset[str]().union(*(task.template.columns for task in entry.tasks))
-    columns = [name for name in table.columns if name.replace("-", "_") in read or name == answers]
+    read = set(columns_read((task.template for task in entry.tasks), table.columns))
+    columns = [name for name in table.columns if name in read or name == answers]
     rows = {}
     for start in range(0, len(drawn), _CHUNK):
         wanted = np.flatnonzero(drawn[start : start + _CHUNK])

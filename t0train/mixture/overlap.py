@@ -22,7 +22,7 @@ from t0train.config.suite import OVERLAPS
 from t0train.core.errors import UserError
 from t0train.core.files import make_folder, refuse_linked_folders, write_json
 from t0train.mixture.build import Mixture
-from t0train.prompts import load_templates
+from t0train.prompts import columns_read, load_templates
 from t0train.tasks import Dataset, Table, load_catalogue, open_table, training_split
 
 _WORD = re.compile(r"\w+")
@@ -210,8 +210,7 @@ def _lines(
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """The words of all texts in a line, a 0 behind each text, and the row that each belongs to; chunk by chunk."""
     templates = load_templates(*dataset.origin, folders).values()
-    read = frozenset[str]().union(*(template.columns for template in templates))
-    columns = [name for name in table.columns if name.replace("-", "_") in read]
+    columns = columns_read(templates, table.columns)
     if not columns:
         raise UserError(f"no template of {dataset.key} reads one of its columns {', '.join(table.columns)}.")
     for start in range(0, table.num_rows, _CHUNK):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -15,23 +15,36 @@ import jinja2
 
 from t0train.core.errors import UserError, nearest
 from t0train.core.hashing import content_hash
-from t0train.prompts.jinja import Draws, Program, compile_source
+from t0train.prompts.jinja import Program, compile_source
+from t0train.prompts.notes import Note
+from t0train.prompts.rendering import Rendering
+from t0train.prompts.rewrite import CHOICES, MOST_CHARACTERS
 
 RENDERER_VERSION = "1"  # part of every store key: raise it when a change alters any rendered text
 
 SEPARATOR = "|||"
 PROTECTED_SEPARATOR = "3ed2dface8203c4c9dfb1a5dc58e41e0"  # promptsource's own stand-in for a separator inside the data
-TRUNCATED_END = " | string | truncate(2048) }}"
+TRUNCATED_END = f" | string | truncate({MOST_CHARACTERS}) }}}}"
 NO_LABEL = "<NO LABEL>"
+_MOST_READINGS = 256  # rows of JSON lines may all have other columns
+_NO_NOTES: frozenset[Note] = frozenset()
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """One example as text: what the model reads, what it should say, and, for ranked tasks, all it may say."""
+    """One example as text: what the model reads, what it should say, and, for ranked tasks, all it may say.
+
+    Attributes:
+        input: the text that the model reads.
+        target: the text that it should say; "<NO LABEL>" where the template printed nothing.
+        choices: the answer choices; None for an open-ended task.
+        notes: what is dubious about the example (see `Note`); no part of what is compared.
+    """
 
     input: str
     target: str
     choices: tuple[str, ...] | None
+    notes: frozenset[Note] = field(default=_NO_NOTES, compare=False)
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,11 @@ class Template:
         return self._plan(truncate=True).columns
 
     @property
+    def reads(self) -> frozenset[str]:
+        """`columns`, and the names of Jinja's own functions that are looked up: a column of that name hides one."""
+        return self._plan(truncate=True).reads
+
+    @property
     def required_columns(self) -> frozenset[str]:
         """Those of `columns` for which the source has no fallback of its own (`is defined`, `default`)."""
         return self._plan(truncate=True).required
@@ -94,12 +112,10 @@ class Template:
         """Refuse data that lack a column: Jinja itself would print "" and make plausible, wrong prompts.
 
         Raises:
-            UserError: names the missing columns and the nearest ones there are.
+            UserError: names the missing columns and the nearest ones there are; or a column that cannot be told from
+                another, or that has a name which templates reserve.
         """
-        names = {name.replace("-", "_") for name in available}
-        if missing := sorted(self.required_columns - names):
-            hints = "; ".join(f"{name!r}: {nearest(name, names)}" for name in missing)
-            raise UserError(f"{self} reads columns that the data lack: {hints}")
+        self._plan(truncate=True).reading(tuple(available)).check(self)
 
     def render(self, row: Mapping[str, Any], seed: int = 0, truncate: bool = True) -> Rendered | None:
         """Make one example of one row, by T0's rules. A pure function of its arguments.
@@ -111,40 +127,41 @@ class Template:
 
         Returns:
             The example, or None if T0 dropped such a row: the template printed nothing (a false `{% if %}`), no or
-            more than one separator, or an empty input. An empty target becomes "<NO LABEL>".
+            more than one separator, or an empty input. An empty target becomes "<NO LABEL>". What is dubious about the
+            example stands in its `notes`, whose count over rows `describe_notes` puts into sentences.
 
         Raises:
             UserError: a missing column, or an expression of the template that fails on this row.
         """
         plan = self._plan(truncate)
-        if not plan.required <= row.keys():
-            self.check_columns(row)  # the names may differ by hyphens only
-        parts, choices = self._apply(plan, row, seed)
+        parts, choices, notes = self._apply(plan, row, seed, complete=True)
         if len(parts) != 2 or not parts[0]:
             return None
-        return Rendered(parts[0], parts[1] or NO_LABEL, None if choices is None else tuple(choices))
+        target = parts[1] or NO_LABEL
+        return Rendered(parts[0], target, choices, _all_notes(parts[1], choices, notes))
 
     def render_parts(self, row: Mapping[str, Any], seed: int = 0, truncate: bool = True) -> list[str]:
         """What promptsource's `Template.apply` returns: the rendered text split at the separator, each part stripped.
 
         A missing column prints as "" here.
         """
-        return self._apply(self._plan(truncate), row, seed)[0]
+        return self._apply(self._plan(truncate), row, seed, complete=False)[0]
 
-    def _apply(self, plan: _Plan, row: Mapping[str, Any], seed: int) -> tuple[list[str], list[str] | None]:
-        """The parts, and the choices as the prompt saw them: choices are rendered once, before the prompt."""
-        if "answer_choices" in row:
-            raise UserError(
-                f"{self}: the data have a column 'answer_choices', a name that templates reserve; rename it."
-            )
-        values = plan.values(row)
-        draws = Draws(seed)
+    def _apply(
+        self, plan: _Plan, row: Mapping[str, Any], seed: int, complete: bool
+    ) -> tuple[list[str], tuple[str, ...] | None, set[Note] | None]:
+        """The parts, the choices as the prompt saw them (they are rendered once, before it), and what was noted."""
+        reading = plan.reading(tuple(row))
+        if reading.clash or (complete and reading.missing):
+            reading.check(self)
+        values = reading.values(row, plan.copies)
+        state = Rendering(seed)
         try:
-            choices = plan.answer_choices(values, draws)
-            text = plan.prompt.run({**values, "answer_choices": choices}, draws)
+            choices = plan.answer_choices(values, state)
+            text = plan.prompt.run({**values, CHOICES: None if choices is None else list(choices)}, state)
         except Exception as error:  # a template is somebody else's program: it can raise anything
             raise UserError(f"{self} fails on a row: {type(error).__name__}: {error}. Row: {_excerpt(row)}") from error
-        return _split(text), choices
+        return _split(text), choices, state.notes
 
     def _plan(self, truncate: bool) -> _Plan:
         try:
@@ -153,6 +170,43 @@ class Template:
             raise UserError(f"{self} is not valid Jinja: line {error.lineno}: {error.message}") from error
         except Exception as error:
             raise UserError(f"{self}: its answer choices cannot be rendered: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What a template reads of rows that have certain columns.
+
+    Attributes:
+        columns: (column, name in templates) of those that are read.
+        missing: names that the template needs and no column has.
+        names: all there are, for the message.
+        clash: why the rows cannot be rendered with these columns; "" if they can.
+    """
+
+    columns: tuple[tuple[str, str], ...]
+    missing: frozenset[str]
+    names: tuple[str, ...]
+    clash: str
+
+    def check(self, template: Template) -> None:
+        if self.clash:
+            raise UserError(f"{template}: {self.clash}")
+        if self.missing:
+            hints = "; ".join(f"{name!r}: {nearest(name, self.names)}" for name in sorted(self.missing))
+            raise UserError(f"{template} reads columns that the data lack: {hints}")
+
+    def values(self, row: Mapping[str, Any], copies: bool) -> dict[str, Any]:
+        """The columns that are read, by the names that templates use, separators in strings protected.
+
+        Only strings of the top level are protected, as in promptsource: a separator inside a list splits the prompt.
+        """
+        values = {}
+        for column, name in self.columns:
+            value = row[column]
+            if isinstance(value, str):
+                value = value.replace(SEPARATOR, PROTECTED_SEPARATOR)
+            values[name] = copy.deepcopy(value) if copies else value
+        return values
 
 
 @dataclass(frozen=True)
@@ -166,26 +220,30 @@ class _Plan:
     required: frozenset[str]
     copies: bool
     fixed_choices: tuple[str, ...] | None
+    readings: dict[tuple[str, ...], _Reading] = field(default_factory=dict, compare=False)
 
-    def values(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The columns that are read, by the names that templates use, separators in strings protected.
+    def reading(self, available: tuple[str, ...]) -> _Reading:
+        """What is read of rows with these columns; computed once, as nearly all rows have the same."""
+        if (known := self.readings.get(available)) is not None:
+            return known
+        columns = tuple((column, name) for column in available if (name := template_name(column)) in self.reads)
+        names = tuple(map(template_name, available))
+        clash = ""
+        if CHOICES in names:
+            clash = f"the data have a column {CHOICES!r}, a name that templates reserve; rename it."
+        elif twice := next((name for _, name in columns if names.count(name) > 1), None):
+            both = [column for column in available if template_name(column) == twice]
+            clash = f"the columns {' and '.join(map(repr, both))} are both {twice!r} in a template; rename one."
+        reading = _Reading(columns, self.required - set(names), names, clash)
+        if len(self.readings) < _MOST_READINGS:
+            self.readings[available] = reading
+        return reading
 
-        Only strings of the top level are protected, as in promptsource: a separator inside a list splits the prompt.
-        """
-        values = {}
-        for column, value in row.items():
-            name = column.replace("-", "_")
-            if name in self.reads:
-                if isinstance(value, str):
-                    value = value.replace(SEPARATOR, PROTECTED_SEPARATOR)
-                values[name] = copy.deepcopy(value) if self.copies else value
-        return values
-
-    def answer_choices(self, values: dict[str, Any], draws: Draws) -> list[str] | None:
-        """The list that a prompt sees as `answer_choices`: never truncated; None for an open-ended task."""
+    def answer_choices(self, values: dict[str, Any], state: Rendering) -> tuple[str, ...] | None:
+        """What a prompt sees as the list `answer_choices`: never truncated; None for an open-ended task."""
         if self.fixed_choices is not None:
-            return list(self.fixed_choices)
-        return None if self.choices is None else _split(self.choices.run(values, draws))
+            return self.fixed_choices
+        return None if self.choices is None else tuple(_split(self.choices.run(values, state)))
 
 
 @lru_cache(maxsize=8192)
@@ -199,11 +257,44 @@ def _make_plan(jinja: str, answer_choices: str | None, truncate: bool) -> _Plan:
         prompt=prompt,
         choices=choices,
         reads=frozenset().union(*(program.reads for program in programs)),
-        columns=frozenset().union(*(program.columns for program in programs)) - {"answer_choices"},
-        required=frozenset().union(*(program.required for program in programs)) - {"answer_choices"},
+        columns=frozenset().union(*(program.columns for program in programs)) - {CHOICES},
+        required=frozenset().union(*(program.required for program in programs)) - {CHOICES},
         copies=any(program.mutates for program in programs),
-        fixed_choices=tuple(_split(choices.run({}, Draws(0)))) if choices is not None and fixed else None,
+        fixed_choices=tuple(_split(choices.run({}, Rendering(0)))) if choices is not None and fixed else None,
     )
+
+
+def _all_notes(target: str, choices: tuple[str, ...] | None, noted: set[Note] | None) -> frozenset[Note]:
+    """What was noted while rendering, and what the target itself shows."""
+    notes = set() if noted is None else noted
+    if not target:
+        notes.add(Note.NO_LABEL)
+    elif choices is not None and target not in choices:
+        notes.add(Note.NOT_A_CHOICE)
+    if target == "None" and Note.NULL in notes:
+        notes.add(Note.NULL_TARGET)
+    # A stripped text begins with a blank never, but perhaps with a character that has no glyph.
+    if target and not target[0].isprintable() and not any(map(_is_visible, target)):
+        notes.add(Note.BLANK_TARGET)
+    return frozenset(notes) if notes else _NO_NOTES
+
+
+def _is_visible(character: str) -> bool:
+    return character.isprintable() and not character.isspace()
+
+
+def template_name(column: str) -> str:
+    """The name by which templates read a column: promptsource turns hyphens into underscores."""
+    return column.replace("-", "_")
+
+
+def columns_read(templates: Iterable[Template], available: Iterable[str]) -> list[str]:
+    """Those of the available columns, as they are spelled, that one of the templates may read.
+
+    A column named like one of Jinja's functions (`range`, `zip`, ...) hides it, so it is among them where it is named.
+    """
+    read = frozenset[str]().union(*(template.reads for template in templates))
+    return [column for column in available if template_name(column) in read]
 
 
 def _split(text: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from t0train.core.errors import UserError
-from t0train.prompts import Rendered, Template
+from t0train.prompts import Rendered, Template, columns_read
 
 
 def make(jinja: str, answer_choices: str | None = None, **fields: Any) -> Template:
@@ -195,3 +195,29 @@ def test_invalid_jinja_is_refused_by_name(jinja: str, reason: str) -> None:
 def test_templates_run_in_a_sandbox(expression: str) -> None:
     with pytest.raises(UserError, match="fails on a row"):
         make("{{ " + expression + " }} ||| x").render({"a": "text"})
+
+
+JINJAS_OWN = ("zip", "range", "dict", "namespace", "cycler", "joiner", "lipsum")
+
+
+@pytest.mark.parametrize("name", JINJAS_OWN)
+def test_a_column_named_like_one_of_jinjas_functions_is_read(name: str) -> None:
+    template = make("Which? {{" + name + "}} ||| {{other}}")
+    columns = columns_read([template], ["more", name, "other"])
+    assert columns == [name, "other"]
+    assert template.render({"other": "o", name: "02134"}) == Rendered("Which? 02134", "o", None)
+
+
+def test_columns_are_chosen_by_their_names_in_templates() -> None:
+    templates = [make("{{label_coarse}} ||| {{a}}"), make("{{a}} ||| x", "{{b}} ||| c")]
+    assert columns_read(templates, ["a", "b", "c", "label-coarse"]) == ["a", "b", "label-coarse"]
+    assert columns_read([make("fixed ||| text")], ["a"]) == []
+
+
+def test_two_columns_of_one_name_in_templates_are_refused() -> None:
+    row = {"a-b": 1, "a_b": 2, "c": 3}
+    with pytest.raises(UserError, match="'a-b' and 'a_b' are both 'a_b'"):
+        make("{{a_b}} ||| x").check_columns(row)
+    with pytest.raises(UserError, match="'a-b' and 'a_b' are both 'a_b'"):
+        make("{{a_b}} ||| x").render(row)
+    assert make("{{c}} ||| x").render(row) == Rendered("3", "x", None)
