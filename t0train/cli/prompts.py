@@ -154,29 +154,36 @@ def _describe(template: Template) -> dict[str, Any]:
 
 
 def _examples(template: Template, table: Table, n: int, seed: int, task: str) -> dict[str, Any]:
-    """The first `n` rows that give an example, and how many rows before the last of them were dropped."""
+    """The first `n` rows that give an example, what is dubious about them, and how many rows between were dropped."""
+    from collections import Counter
+
     from t0train.core.seeds import derive_seed
     from t0train.prompts import columns_read
 
     template.check_columns(table.columns)
-    columns = columns_read([template], table.columns)
+    columns = columns_read([template], table.columns) or table.columns[:1]
     examples: list[dict[str, Any]] = []
-    row = 0
+    notes: Counter[str] = Counter()
+    read = 0
     for start in range(0, min(table.num_rows, MOST_ROWS), CHUNK):
         for row, values in enumerate(table.rows(start, start + CHUNK, columns), start):
+            read = row + 1
             rendered = template.render(values, derive_seed(seed, task, row))  # as `data prepare` draws
             if rendered is None:
                 continue
             choices = None if rendered.choices is None else list(rendered.choices)
             examples.append({"row": row, "input": rendered.input, "target": rendered.target, "choices": choices})
+            notes.update(rendered.notes)
             if len(examples) == n:
-                return {"examples": examples, "dropped": row + 1 - n}
-    return {"examples": examples, "dropped": row + 1 - len(examples)}
+                return {"examples": examples, "notes": dict(notes), "dropped": read - n}
+    return {"examples": examples, "notes": dict(notes), "dropped": read - len(examples)}
 
 
 def _print_template(document: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.text import Text
+
+    from t0train.prompts import describe_notes
 
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     key = "/".join(filter(None, (document["dataset"], document["subset"])))
@@ -191,6 +198,8 @@ def _print_template(document: dict[str, Any]) -> None:
         console.print(_block("target", example["target"]))
         if example["choices"] is not None:
             console.print(_block("choices", "\n".join(example["choices"])))
+    for line in describe_notes(document.get("notes", {}), len(document.get("examples", ()))):
+        console.print(Text(f"\n{line}", style="yellow"))
     if document.get("dropped"):
         console.print(f"\n({document['dropped']} other rows were read and gave no example: the template drops them)")
     console.print()

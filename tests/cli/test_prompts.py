@@ -88,6 +88,33 @@ def test_list(barn: list[str]) -> None:
     assert "moo / [b]oink[/b]" in run("list", "farm", *barn[:2])
 
 
+def test_show_says_how_many_rows_have_a_problem(barn: list[str]) -> None:
+    path = Path(barn[3]) / "farm" / "default" / "train.jsonl"
+    path.write_text("".join(json.dumps({"animal": "pig", "label": label}) + "\n" for label in ("1", "0", "oink")))
+    output = run("show", "farm", "--template", "Sound", "--n", "3", *barn)
+    assert "3 of 3 targets are <NO LABEL>" in output
+    assert "in 3 of 3 examples the label indexes no answer choice" in output
+    path.write_text("".join(json.dumps({"animal": None, "label": label}) + "\n" for label in (-1, 0, 2)))
+    output = run("show", "farm", "--template", "Sound", "--n", "9", *barn)
+    assert "1 of 3 targets are <NO LABEL>" in output
+    assert "in 1 of 3 examples the label is negative" in output
+    assert '3 of 3 examples print a null as "None"' in output
+    (document,) = run_json("show", "farm", "--template", "Sound", "--n", "9", *barn)
+    assert document["notes"] == {"no_label": 1, "no_choice": 1, "last_choice": 1, "null": 3}
+    path.write_text(json.dumps({"animal": "cow", "label": 0}))
+    assert " of 1 " not in run("show", "farm", "--template", "Sound", *barn)
+
+
+def test_show_reads_columns_named_like_jinjas_functions(barn: list[str]) -> None:
+    templates = Path(barn[1]) / "farm" / "templates.yaml"
+    templates.write_text("templates: {x: {name: Zip, jinja: 'Where is {{range}}? ||| {{zip}}'}}")
+    path = Path(barn[3]) / "farm" / "default" / "train.jsonl"
+    path.write_text(json.dumps({"animal": "cow", "zip": "02134", "range": "the barn"}))
+    (document,) = run_json("show", "farm", *barn)
+    (example,) = document["examples"]
+    assert (example["input"], example["target"]) == ("Where is the barn?", "02134")
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
