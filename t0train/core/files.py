@@ -27,6 +27,15 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "t0train"
 
 
+def file_state(path: Path) -> tuple[int, int, int, int]:
+    """What tells a file from the one that was there before: size, inode, times of the last write and of any change.
+
+    The last of them cannot be set by programs, so it also tells a file of the same size whose time was put back.
+    """
+    status = path.stat()
+    return status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
+
+
 def fsync(path: Path) -> None:
     """Flush a file, or a folder's list of names, to the disk."""
     handle = os.open(path, os.O_RDONLY)

@@ -80,7 +80,7 @@ def load_templates(dataset: str, subset: str | None = None, folders: Sequence[Pa
     roots = _roots(folders)
     for root in roots:
         if (path := root.joinpath(*parts, FILE_NAME)).is_file():
-            return dict(_read(path, dataset, subset or "", path.stat().st_mtime_ns))
+            return dict(_read(path, dataset, subset or "", file_state(path)))
     if not roots:
         raise UserError("promptsource's templates are not installed. Run: t0train prompts install")
     known = ["/".join(filter(None, key)) for key in list_datasets(folders)]

@@ -18,7 +18,10 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from t0train.core.errors import UserError, explain_os_errors
+from t0train.core.files import file_state
 from t0train.core.hashing import content_hash, file_sha256
+
+FileStates = tuple[tuple[int, int, int, int], ...]
 
 _FILE = re.compile(
     r"(?P<split>\w[\w.-]*?)(?:-(?P<shard>\d{5})-of-(?P<shards>\d{5}))?\.(?P<format>parquet|jsonl|csv|arrow)"
@@ -67,11 +70,11 @@ def open_reader(files: Sequence[Path]) -> Reader:
     """
     if all(path.suffix == ".parquet" for path in files):
         return ParquetRows(files)
-    return WholeTable(_whole_table(tuple(files), tuple(_state(path) for path in files)))
+    return WholeTable(_whole_table(tuple(files), file_states(files)))
 
 
 @lru_cache(maxsize=1)
-def _whole_table(files: tuple[Path, ...], states: tuple[tuple[int, int], ...]) -> pa.Table:
+def _whole_table(files: tuple[Path, ...], states: FileStates) -> pa.Table:
     """Text has to be parsed as a whole; the last split is kept, as its templates ask for it one after the other."""
     del states  # part of the key: files that were replaced are read again
     tables = [_READ[path.suffix](path) for path in files]
@@ -93,17 +96,23 @@ def _join(tables: Sequence[pa.Table]) -> pa.Table:
 
 def content_identity(files: Sequence[Path]) -> str:
     """Hash of the files' bytes; a file is read once per process and state."""
-    return content_hash([_sha256(path, _state(path)) for path in files])
+    return content_hash([_sha256(path, state) for path, state in zip(files, file_states(files), strict=True)])
 
 
-def _state(path: Path) -> tuple[int, int]:
-    """Size and time of change: when they are the same, a file is taken to be the same."""
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
+def file_states(files: Sequence[Path]) -> FileStates:
+    """What `file_state` says of each file; a state of its own for one that is gone."""
+    states = []
+    for path in files:
+        try:
+            with explain_os_errors("read", path):
+                states.append(file_state(path))
+        except UserError:  # reading it will say what is wrong
+            states.append((-1, -1, -1, -1))
+    return tuple(states)
 
 
 @lru_cache(maxsize=4096)
-def _sha256(path: Path, state: tuple[int, int]) -> str:
+def _sha256(path: Path, state: tuple[int, int, int, int]) -> str:
     del state  # part of the key: a file that was replaced is read again
     with explain_os_errors("read", path):
         return file_sha256(path)

@@ -12,7 +12,7 @@ from typing import Any
 from t0train.core.errors import UserError
 from t0train.core.hashing import content_hash
 from t0train.tasks.catalogue import Dataset, load_catalogue
-from t0train.tasks.files import Reader, content_identity, open_reader, split_files
+from t0train.tasks.files import Reader, content_identity, file_states, open_reader, split_files
 from t0train.tasks.hub import open_hub
 from t0train.tasks.split import Split, parse_split
 
@@ -28,10 +28,17 @@ class Table:
         num_rows: rows of the slice.
     """
 
-    def __init__(self, reader: Reader, split: Split, identity: Callable[[], str], origin: str) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        split: Split,
+        identity: Callable[[], str],
+        origin: str,
+        is_unchanged: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.split = split
         self.columns = list(reader.columns)
-        self._reader, self._identity = reader, identity
+        self._reader, self._identity, self._is_unchanged, self._origin = reader, identity, is_unchanged, origin
         self._start, stop = split.bounds(reader.num_rows)
         self.num_rows = stop - self._start
         if self.num_rows == 0:
@@ -42,7 +49,21 @@ class Table:
     @cached_property
     def revision(self) -> str:
         """Identity of the rows: a hash of the files' content (the hub: of the resolved revision) and the slice."""
-        return content_hash([self._identity(), self._start, self._start + self.num_rows])
+        revision = content_hash([self._identity(), self._start, self._start + self.num_rows])
+        self.check_unchanged()  # it must be the identity of what this table reads
+        return revision
+
+    def check_unchanged(self) -> None:
+        """Refuse to go on where files of the split were written to, or replaced, since the table was opened.
+
+        Raises:
+            UserError: they were.
+        """
+        if not self._is_unchanged():
+            raise UserError(
+                f"{self._origin}: files of split {self.split} changed while they were being read; wait until nothing"
+                " writes to them, and run the same command again."
+            )
 
     def rows(
         self, start: int = 0, stop: int | None = None, columns: Iterable[str] | None = None
@@ -84,7 +105,14 @@ def open_table(dataset: Dataset, split: str, source: str) -> Table:
         files = _files_of(dataset, wanted, Path(source))
     except UserError as error:
         raise UserError(f"no rows of {dataset.key}: {error}.") from error
-    return Table(open_reader(files), wanted, lambda: content_identity(files), str(files[0].parent))
+    opened = file_states(files)
+    return Table(
+        open_reader(files),
+        wanted,
+        lambda: content_identity(files),
+        str(files[0].parent),
+        lambda: file_states(files) == opened,
+    )
 
 
 def _files_of(dataset: Dataset, split: Split, source: Path) -> list[Path]:
