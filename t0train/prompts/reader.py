@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from t0train.core.errors import UserError, nearest
+from t0train.core.files import file_state
 from t0train.prompts.install import collection_folder
 from t0train.prompts.template import Template
 
@@ -108,8 +109,8 @@ def _roots(folders: Sequence[Path]) -> list[Path]:
 
 
 @lru_cache(maxsize=512)
-def _read(path: Path, dataset: str, subset: str, mtime: int) -> dict[str, Template]:
-    """Templates of one file. `mtime` is part of the cache's key only: an edited file is read again."""
+def _read(path: Path, dataset: str, subset: str, state: tuple[int, int, int, int]) -> dict[str, Template]:
+    """Templates of one file. `state` is part of the cache's key only: an edited file is read again."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a safe loader)
         entries = content["templates"]
