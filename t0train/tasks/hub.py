@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from t0train.core.errors import UserError
 from t0train.tasks.catalogue import Dataset
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 CONVERTED = "refs/convert/parquet"  # the hub's own Parquet copy of datasets that were scripts
 _INSTEAD = "Or put its files into a folder as <dataset>/<subset or default>/<split>.parquet and set data.source to it."
@@ -18,15 +15,17 @@ _INSTEAD = "Or put its files into a folder as <dataset>/<subset or default>/<spl
 class HubRows:
     """Rows of a split that `datasets` has fetched into its cache."""
 
-    def __init__(self, loaded: Any) -> None:
-        self._loaded = loaded.with_format("arrow")
+    def __init__(self, loaded: Any, name: str) -> None:
+        self._loaded, self._name = loaded.with_format("arrow"), name
         self.columns: Sequence[str] = loaded.column_names
         self.num_rows: int = loaded.num_rows
 
-    def read(self, start: int, stop: int, columns: Sequence[str] | None) -> pa.Table:
+    def read(self, start: int, stop: int, columns: Sequence[str] | None) -> list[dict[str, Any]]:
         """Rows `start` to `stop`."""
-        rows = self._loaded if columns is None else self._loaded.select_columns(list(columns))
-        return rows[start:stop]
+        from t0train.tasks.arrow import to_rows
+
+        wanted = self.columns if columns is None else columns
+        return to_rows(self._loaded.select_columns(list(wanted))[start:stop], wanted, self._name, start)
 
 
 def open_hub(dataset: Dataset, split: str) -> tuple[HubRows, str]:
@@ -49,7 +48,7 @@ def open_hub(dataset: Dataset, split: str) -> tuple[HubRows, str]:
             loaded = datasets.load_dataset(dataset.hub_id, config, split=split, revision=dataset.revision or None)
     except Exception as error:  # the library raises a dozen types here, its own, requests', httpx', fsspec's
         raise UserError(_explain(dataset, split, error)) from error
-    return HubRows(loaded), str(loaded._fingerprint)
+    return HubRows(loaded, f"{dataset.key} of the hub"), str(loaded._fingerprint)
 
 
 def _explain(dataset: Dataset, split: str, error: Exception) -> str:

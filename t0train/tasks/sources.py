@@ -12,8 +12,9 @@ from typing import Any
 from t0train.core.errors import UserError
 from t0train.core.hashing import content_hash
 from t0train.tasks.catalogue import Dataset, load_catalogue
-from t0train.tasks.files import Reader, content_identity, file_states, open_reader, split_files
+from t0train.tasks.files import Reader, content_identity, file_states, open_reader
 from t0train.tasks.hub import open_hub
+from t0train.tasks.layout import split_files
 from t0train.tasks.split import Split, parse_split
 
 HUB = "hub"
@@ -78,10 +79,7 @@ class Table:
         first, last = self._start + start, self._start + min(self.num_rows if stop is None else stop, self.num_rows)
         if not self._start <= first <= last:
             raise IndexError(f"rows {start}:{stop} of a table of {self.num_rows} rows")
-        rows: list[dict[str, Any]] = self._reader.read(
-            first, last, None if columns is None else list(columns)
-        ).to_pylist()
-        return rows
+        return self._reader.read(first, last, None if columns is None else list(columns))
 
 
 def open_table(dataset: Dataset, split: str, source: str) -> Table:

@@ -1,0 +1,239 @@
+"""Text files: UTF-8, with or without a byte order mark, read line by line within limits; CSV and JSON on top of it.
+
+Every message names the file and the line.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import json
+import math
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from t0train.core.errors import UserError
+
+MAX_LINE = 64 << 20  # bytes; a row beyond that is a mistake, and reading it would take all memory
+MAX_DEPTH = 100  # lists and objects within each other
+_MAX_RATIO = 200  # of a compressed file; text compresses to a third or a tenth
+_MAX_UNPACKED = 8 << 30
+_FREE = 64 << 20  # what may be unpacked whatever the ratio
+
+
+def decode(content: bytes, where: str) -> str:
+    """UTF-8 as text, without a byte order mark at the start.
+
+    Raises:
+        UserError: other bytes; `where` (a file, or a file and a line) begins the message.
+    """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError(f"{where}: the text is UTF-16, expected UTF-8; save it again as UTF-8.")
+    try:
+        return content.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start)
+        raise UserError(f"{where}{f', line {line + 1}' if line else ''}: {_not_utf8(content[error.start])}") from error
+
+
+def _not_utf8(byte: int) -> str:
+    return (
+        f"the byte 0x{byte:02X} is not UTF-8; convert the file, e.g. by"
+        " `iconv -f WINDOWS-1252 -t UTF-8` if it comes from Windows or Excel."
+    )
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"cannot read {path}: {error}. It is damaged or no gzip file; get it again.") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}.") from error
+
+
+def _open(path: Path) -> BinaryIO:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _limit(path: Path) -> float:
+    """Bytes that a file may unpack to."""
+    if path.suffix != ".gz":
+        return math.inf
+    return max(_FREE, min(_MAX_UNPACKED, _MAX_RATIO * path.stat().st_size))
+
+
+def _beyond(path: Path, limit: float) -> UserError:
+    return UserError(
+        f"{path} has {path.stat().st_size:,} bytes and unpacks to more than {limit:,.0f}, which is not plausible for"
+        " text; unpack it yourself if you trust it."
+    )
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    r"""The lines of a file (unpacked if its name ends in .gz) with their `\n`.
+
+    Raises:
+        UserError: unreadable, longer lines than `MAX_LINE`, or a compressed file that grows beyond all measure.
+    """
+    with _explained(path), _open(path) as stream:
+        size, number, limit = 0, 0, _limit(path)
+        while line := stream.readline(MAX_LINE + 1):
+            number += 1
+            size += len(line)
+            if size > limit:
+                raise _beyond(path, limit)
+            if len(line) > MAX_LINE:
+                raise UserError(f"{path}, line {number}: longer than {MAX_LINE >> 20} MiB; write one row a line.")
+            yield line
+
+
+def read_text(path: Path) -> str:
+    """The whole text of a file (unpacked if its name ends in .gz). Raises `UserError` if it is unreadable."""
+    parts: list[bytes] = []
+    size = 0
+    with _explained(path), _open(path) as stream:
+        limit = _limit(path)
+        while part := stream.read(1 << 24):
+            size += len(part)
+            if size > limit:
+                raise _beyond(path, limit)
+            parts.append(part)
+    return decode(b"".join(parts), str(path))
+
+
+def read_json(path: Path) -> Any:
+    """The JSON document in a file. Raises `UserError` as `parse_json` and `read_text`."""
+    return parse_json(read_text(path), str(path))
+
+
+def parse_json(text: str, where: str, what: str = "JSON") -> Any:
+    """A JSON document, read strictly: no NaN or infinity, no key twice in an object, no absurd nesting.
+
+    Raises:
+        UserError: anything else; `where` begins the message.
+    """
+    try:
+        value = _STRICT.decode(text)
+        if "\\u" in text:  # half of a surrogate pair can be written, but is no character
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+            raise RecursionError
+        return value
+    except RecursionError as error:
+        raise UserError(f"{where}: lists and objects are nested more than {MAX_DEPTH} deep.") from error
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{where}: \\u{ord(error.object[error.start]):04x} is half of a surrogate pair, which is no character."
+        ) from error
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}" if "\n" in text.strip() else f"column {error.colno}"
+        hint = ""
+        if not text.strip():
+            hint = " The file is empty."
+        elif error.pos >= len(text.rstrip()):
+            hint = " It seems to be cut off there."
+        elif error.msg == "Extra data":
+            hint = " One value is expected, and more text follows it."
+        raise UserError(f"{where}: not {what}: {error.msg}, {place}.{hint}") from error
+    except ValueError as error:
+        raise UserError(f"{where}: not {what}: {error}.") from error
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level := [one for one in level if isinstance(one, list | dict)]:
+        depth += 1
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+    return depth
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} stands twice in one object")
+    return found
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"the number {digits} is beyond the range of a float")
+    return number
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON value; write null, or leave the key out")
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant)
+
+
+def read_csv(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """The records of a CSV file in UTF-8, each with the line it ends on; lines without any text are left out.
+
+    Raises:
+        UserError: a quote that is not closed or is followed by text, a byte that is not UTF-8 (line and column named),
+            an unreadable file.
+    """
+    csv.field_size_limit(MAX_LINE)
+    bad: dict[int, int] = {}  # line -> first byte that is not UTF-8
+    records = csv.reader(_csv_lines(path, bad), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    start = 0
+    while True:
+        try:
+            cells = next(records)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise UserError(_explain_csv(path, error, start + 1, records.line_num)) from error
+        if bad:
+            column = _bad_column(cells, header)
+            line, byte = next(iter(bad.items()))
+            raise UserError(f"{path}, line {line}{column}: {_not_utf8(byte)}")
+        header = header or cells
+        start = records.line_num
+        if cells:
+            yield start, cells
+
+
+def _csv_lines(path: Path, bad: dict[int, int]) -> Iterator[str]:
+    r"""Lines that end in \n, \r\n or, as old Excel writes them, \r."""
+    number = 0
+    for raw in read_lines(path):
+        if number == 0 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            decode(raw, str(path))
+        text = raw.removeprefix(codecs.BOM_UTF8) if number == 0 else raw
+        try:
+            decoded = text.decode()
+        except UnicodeDecodeError as error:
+            decoded = text.decode("utf-8", "surrogateescape")
+            bad[number + 1 + text[: error.start].replace(b"\r\n", b"\n").count(b"\r")] = text[error.start]
+        for line in io.StringIO(decoded, newline="") if "\r" in decoded else (decoded,):
+            number += 1
+            yield line
+
+
+def _bad_column(cells: list[str], header: list[str] | None) -> str:
+    number = next((i for i, cell in enumerate(cells) if any("\udc80" <= char <= "\udcff" for char in cell)), None)
+    if number is None or header is None or number >= len(header):
+        return ""
+    return f", column {header[number]!r}"
+
+
+def _explain_csv(path: Path, error: csv.Error, start: int, line: int) -> str:
+    said = str(error)
+    if "unexpected end of data" in said or "field limit" in said:
+        return f"{path}, line {start}: a quote is opened in this record and never closed."
+    if "expected after" in said:
+        return f"{path}, line {line}: text follows a closing quote; inside a quoted cell a quote is written twice."
+    return f"{path}, line {line}: not CSV: {said}."

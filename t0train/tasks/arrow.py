@@ -1,0 +1,256 @@
+"""Rows in Parquet and Arrow files as Python values: what Hugging Face's `datasets` shows, bytes being text in UTF-8."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
+
+from t0train.core.errors import UserError
+
+_ROWS_PER_BYTE = 10_000  # more is a damaged or forged header: even a column of one value takes some bytes
+
+Decoder = Callable[[Any], Any]
+
+
+class ArrowRows:
+    """Rows of several tables, one after the other. A table is loaded when asked for; the last one is kept.
+
+    Each row is as its own file has it: a number that is whole in one file and a float in another stays so.
+    """
+
+    def __init__(self, tables: Sequence[_Part]) -> None:
+        self._tables = tables
+        self._ends = np.cumsum([table.num_rows for table in tables], dtype=np.int64)
+        self.num_rows = int(self._ends[-1]) if tables else 0
+        self.columns = _columns(tables)
+        self._kept: tuple[tuple[int, tuple[str, ...]], pa.Table] | None = None
+
+    def read(self, start: int, stop: int, columns: Sequence[str] | None) -> list[dict[str, Any]]:
+        """Rows `start` to `stop`."""
+        wanted = self.columns if columns is None else list(columns)
+        rows: list[dict[str, Any]] = []
+        while start < stop:
+            number = int(np.searchsorted(self._ends, start, side="right"))
+            first = int(self._ends[number - 1]) if number else 0
+            end = min(stop, int(self._ends[number]))
+            part, table = self._tables[number], self._load(number, wanted)
+            if table.num_rows != part.num_rows:
+                raise UserError(
+                    f"cannot read {part.path}: {table.num_rows:,} rows where its header says {part.num_rows:,}. It is"
+                    " damaged; get it again."
+                )
+            rows += to_rows(table.slice(start - first, end - start), wanted, part.path, part.first + start - first)
+            start = end
+        return rows
+
+    def _load(self, number: int, columns: Sequence[str]) -> pa.Table:
+        key = (number, tuple(columns))
+        if self._kept is None or self._kept[0] != key:
+            self._kept = None  # never two of them in memory
+            self._kept = (key, self._tables[number].load(columns))
+        return self._kept[1]
+
+
+class _Part:
+    """A table that can be loaded: a whole file, or a row group of one.
+
+    Attributes:
+        path: of the file.
+        first: number of the table's first row in the file.
+        num_rows: as the file's header says.
+        schema: of the table.
+    """
+
+    def __init__(self, path: Path, first: int, num_rows: int, schema: pa.Schema, load: Callable[..., pa.Table]) -> None:
+        self.path, self.first, self.num_rows, self.schema = path, first, num_rows, schema
+        self._load = load
+
+    def load(self, columns: Sequence[str]) -> pa.Table:
+        """Those of the columns that it has."""
+        with _explained(self.path):
+            return self._load([name for name in columns if name in self.schema.names])
+
+
+def open_parquet(files: Sequence[Path]) -> ArrowRows:
+    """Rows of Parquet files, decoded one row group at a time. Raises `UserError` for a file that is none."""
+    parts = []
+    for path in files:
+        with _explained(path):
+            file = pq.ParquetFile(path)
+            metadata = file.metadata
+            schema = file.schema_arrow
+            sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        _plausible(path, sum(sizes), min(sizes, default=0))
+        for group, size in enumerate(sizes):
+            parts.append(_Part(path, sum(sizes[:group]), size, schema, _group_loader(file, group)))
+        if not sizes:
+            parts.append(_Part(path, 0, 0, schema, schema.empty_table().select))
+    return ArrowRows(parts)
+
+
+def _group_loader(file: pq.ParquetFile, group: int) -> Callable[[list[str]], pa.Table]:
+    def load(columns: list[str]) -> pa.Table:
+        table = file.read_row_group(group, columns=columns)
+        table.validate(full=False)
+        return table
+
+    return load
+
+
+def open_arrow(files: Sequence[Path]) -> ArrowRows:
+    """Rows of Arrow files, streams or not, memory-mapped. Raises `UserError` for a file that is none or is damaged."""
+    parts = []
+    for path in files:
+        table = read_arrow(path)
+        _plausible(path, table.num_rows, 0)
+        parts.append(_Part(path, 0, table.num_rows, table.schema, table.select))
+    return ArrowRows(parts)
+
+
+def read_arrow(path: Path) -> pa.Table:
+    """The table in an Arrow file, memory-mapped and validated: a bad offset would be followed to foreign memory."""
+    with _explained(path):
+        mapped = pa.memory_map(str(path))
+        if mapped.read(6) == b"ARROW1":
+            table = pa.ipc.open_file(mapped).read_all()
+        else:
+            mapped.seek(0)
+            table = pa.ipc.open_stream(mapped).read_all()  # what `datasets` writes
+        table.validate(full=True)
+        return table
+
+
+def _plausible(path: Path, rows: int, least: int) -> None:
+    size = path.stat().st_size
+    if least < 0 or rows > _ROWS_PER_BYTE * size:
+        raise UserError(
+            f"cannot read {path}: its header says {rows:,} rows, but it has {size:,} bytes. It is damaged; get it"
+            " again."
+        )
+
+
+def _columns(tables: Sequence[_Part]) -> list[str]:
+    """What the tables of a split have in common; a column may be empty, and so without a type, in some of them."""
+    schemas = {table.path: table.schema for table in tables}
+    for path, schema in schemas.items():
+        if twice := [name for name in schema.names if schema.names.count(name) > 1]:
+            raise UserError(f"{path} has two columns of the name {twice[0]!r}; rename one.")
+    try:
+        return list(pa.unify_schemas(list(schemas.values()), promote_options="permissive").names)
+    except pa.ArrowException as error:
+        paths = list(schemas)
+        raise UserError(f"the files {paths[0]} ... {paths[-1].name} differ in their columns: {error}.") from error
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UserError(
+            f"cannot read {path} as {path.suffix[1:]}: {reason}. It is damaged or of another format; get it again."
+        ) from error
+
+
+def to_rows(table: pa.Table, columns: Sequence[str], origin: Path | str, first: int) -> list[dict[str, Any]]:
+    """The rows of a table as Python values; columns that it lacks are None.
+
+    Args:
+        table: the rows.
+        columns: names, in the order wanted.
+        origin: file, for messages.
+        first: number of the table's first row in it, for messages.
+
+    Raises:
+        UserError: a value that is no text in UTF-8 or that Python cannot hold; names file, column and row.
+    """
+    values: list[Sequence[Any]] = []
+    for name in columns:
+        if name not in table.column_names:
+            values.append([None] * table.num_rows)
+            continue
+        column = table.column(name)
+        decode = _decoder(column.type)
+        try:
+            cells = column.to_pylist()
+            values.append([decode(cell) for cell in cells] if decode else cells)
+        except (ValueError, OverflowError, RecursionError, NotImplementedError, pa.ArrowException) as error:
+            raise _bad_value(column, decode, name, origin, first, error) from error
+    return (
+        [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
+        if columns
+        else ([{} for _ in range(table.num_rows)])
+    )
+
+
+def _bad_value(
+    column: pa.ChunkedArray, decode: Decoder | None, name: str, origin: Path | str, first: int, error: Exception
+) -> UserError:
+    """The first value of a column that cannot be had."""
+    row = first
+    for i in range(len(column)):
+        try:
+            value = column[i].as_py()
+            if decode:
+                decode(value)
+        except Exception as one:  # the same that was raised for the whole column
+            row, error = first + i, one
+            break
+    if isinstance(error, UnicodeDecodeError):
+        reason = f"the byte 0x{error.object[error.start]:02X} is not UTF-8, and bytes are read as text"
+    else:
+        reason = f"a value of type {column.type} that cannot be read ({error})"
+    return UserError(f"{origin}, column {name!r}, row {row + 1}: {reason}; convert the column, or leave it out.")
+
+
+def _decoder(kind: pa.DataType) -> Decoder | None:
+    """What makes text of the bytes in a value, at any depth; None where the type has none."""
+    types = pa.types
+    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
+        return _text
+    if types.is_binary_view(kind):
+        return _text
+    if types.is_map(kind):
+        inner = _decoder(kind.key_type) or _same, _decoder(kind.item_type) or _same
+        return None if inner == (_same, _same) else lambda value: _each(value, lambda pair: _pair(inner, pair))
+    if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
+        return _decoder(kind.value_type)
+    if isinstance(kind, pa.BaseExtensionType):
+        return _decoder(kind.storage_type)
+    if types.is_struct(kind):
+        fields = {field.name: decode for field in kind if (decode := _decoder(field.type))}
+        return (lambda value: _fields(value, fields)) if fields else None
+    if hasattr(kind, "value_type"):  # lists of all sorts
+        decode = _decoder(kind.value_type)
+        return (lambda value: _each(value, decode)) if decode else None
+    return None
+
+
+def _text(value: bytes | None) -> str | None:
+    return value.decode("utf-8") if isinstance(value, bytes) else value
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _each(value: Sequence[Any] | None, decode: Decoder) -> list[Any] | None:
+    return None if value is None else [decode(one) for one in value]
+
+
+def _pair(decoders: tuple[Decoder, Decoder], pair: tuple[Any, Any]) -> tuple[Any, Any]:
+    return decoders[0](pair[0]), decoders[1](pair[1])
+
+
+def _fields(value: dict[str, Any] | None, decoders: dict[str, Decoder]) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    return {name: decoders[name](one) if name in decoders else one for name, one in value.items()}
