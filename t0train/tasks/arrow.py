@@ -29,7 +29,7 @@ class ArrowRows:
         self._tables = tables
         self._ends = np.cumsum([table.num_rows for table in tables], dtype=np.int64)
         self.num_rows = int(self._ends[-1]) if tables else 0
-        self.columns = _columns(tables)
+        self.columns: Sequence[str] = _columns(tables)
         self._kept: tuple[tuple[int, tuple[str, ...]], pa.Table] | None = None
 
     def read(self, start: int, stop: int, columns: Sequence[str] | None) -> list[dict[str, Any]]:

@@ -81,6 +81,8 @@ def _chunks(records: Iterator[tuple[int, list[str]]], width: int, path: Path) ->
 
 def _header(cells: list[str], path: Path) -> list[str]:
     """Names of the columns; one without a name, as pandas writes for its index, is `Unnamed: 0`, as pandas reads it."""
+    if any("\0" in cell for cell in cells):
+        raise UserError(f"cannot read {path} as text: its first line holds a null byte. It is of another format.")
     if len(cells) == 1:
         for separator, name in ((",", "commas"), (";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
             if separator in cells[0]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from t0train.core.errors import UserError
+from t0train.core.errors import UserError, explain_os_errors
 from t0train.core.files import file_state
 from t0train.core.text import decode, parse_json, read_lines, read_text
 
@@ -67,7 +67,7 @@ class _Lines:
             lines = self._kept[start:stop]
         else:
             first = int(self._starts[start])
-            with self.path.open("rb") as stream:
+            with explain_os_errors("read", self.path), self.path.open("rb") as stream:
                 stream.seek(first)
                 content = stream.read(int(self._ends[stop - 1]) - first)
             if file_state(self.path) != self._state:
