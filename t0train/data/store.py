@@ -180,6 +180,7 @@ def open_folder(folder: Path, verify: bool = True) -> TaskTokens:
             raise _damaged(folder, f"the checksum of {TOKENS} is not the one of its manifest")
         with pa.memory_map(str(folder / TOKENS)) as file:
             batch = pa.ipc.open_file(file).get_batch(0)  # the mapping lives on in the batch
+        batch.validate(full=verify)  # a bad offset would be followed to foreign memory
         if batch.schema not in (PLAIN, RANKED) or batch.num_rows != manifest["rows"]:
             raise _damaged(folder, f"{TOKENS} does not hold what its manifest says")
         return TaskTokens(folder, manifest, batch)

@@ -14,7 +14,15 @@ from t0train.core.errors import UserError, nearest
 from t0train.core.seeds import generator
 from t0train.mixture.select import choose_prompts
 from t0train.prompts import load_templates
-from t0train.tasks import Dataset, Task, missing_tables, open_table, parse_split
+from t0train.tasks import (
+    Dataset,
+    Task,
+    explain_nothing_found,
+    list_missing,
+    missing_tables,
+    open_table,
+    parse_split,
+)
 from t0train.tasks.sources import HUB
 
 LEFT_OUT = "rows that the template leaves out"
@@ -126,9 +134,10 @@ def split_missing(entries: Sequence[SuiteEntry], source: str) -> tuple[list[Suit
         else:
             missing.append(Missing(entry.dataset.key, entry.split, reason))
     if missing and not at_hand:
-        lines = "\n  ".join(f"{table.dataset}, {table.split}: {table.reason}" for table in missing)
+        reason = explain_nothing_found([entry.dataset for entry in entries], source)
+        lines = list_missing([(table.dataset, table.split, reason or table.reason) for table in missing])
         raise UserError(
-            f"none of the suite's {len(missing)} tables is at hand:\n  {lines}\n"
+            f"none of the suite's {len(missing)} tables is at hand:\n{lines}\n"
             "Put them there, or choose another source (--data)."
         )
     return at_hand, missing

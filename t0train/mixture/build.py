@@ -19,7 +19,7 @@ from t0train.mixture.rates import RATES
 from t0train.mixture.select import choose_prompts, filter_tasks, scale_factors
 from t0train.mixture.table import TaskRow, task_rows
 from t0train.prompts import load_templates
-from t0train.tasks import Dataset, Task, load_catalogue, missing_tables, open_table, training_split
+from t0train.tasks import Dataset, Task, list_missing, load_catalogue, missing_tables, open_table, training_split
 from t0train.tasks.catalogue import read_catalogue
 
 
@@ -185,8 +185,8 @@ def _absent(datasets: Iterable[Dataset], config: MixtureConfig, data: DataConfig
         return set()
     missing = missing_tables(datasets, data.splits, data.source)
     if missing and data.missing == "error":
-        reasons = "\n  ".join(dict.fromkeys(table.reason for table in missing))
-        raise UserError(f"mixture.rates_from is `rows`, but rows are missing:\n  {reasons}")
+        reasons = list_missing([(table.dataset.key, table.split, table.reason) for table in missing])
+        raise UserError(f"mixture.rates_from is `rows`, but rows are missing:\n{reasons}")
     return {table.dataset.key for table in missing}
 
 

@@ -8,7 +8,14 @@ from pathlib import Path
 from t0train.config.schema import DataConfig
 from t0train.core.errors import UserError
 from t0train.mixture.build import Mixture
-from t0train.tasks import MissingTable, missing_tables, open_table, training_split
+from t0train.tasks import (
+    MissingTable,
+    explain_nothing_found,
+    list_missing,
+    missing_tables,
+    open_table,
+    training_split,
+)
 from t0train.tasks.sources import HUB
 
 
@@ -41,7 +48,8 @@ class SourceReport:
             UserError: names everything that is wrong at once, and how to go on.
         """
         if self.missing:
-            listed = "\n".join(f"  {table.dataset.key} ({table.split}): {table.reason}" for table in self.missing)
+            reason = explain_nothing_found(self.mixture.datasets, self.source)
+            listed = list_missing([(one.dataset.key, one.split, reason or one.reason) for one in self.missing])
             count = len({table.dataset.key for table in self.missing})
             raise UserError(
                 f"{count} of the {len(self.mixture.datasets)} datasets of the mixture {self.mixture.name!r} are not at"

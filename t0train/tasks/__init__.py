@@ -1,7 +1,15 @@
 """The catalogue of T0's datasets, their sources, and tasks (dataset x template)."""
 
 from t0train.tasks.catalogue import Dataset, load_catalogue, task_name
-from t0train.tasks.sources import MissingTable, Table, missing_tables, open_table, training_split
+from t0train.tasks.sources import (
+    MissingTable,
+    Table,
+    explain_nothing_found,
+    list_missing,
+    missing_tables,
+    open_table,
+    training_split,
+)
 from t0train.tasks.split import Split, parse_split
 from t0train.tasks.task import Task
 
@@ -11,6 +19,8 @@ __all__ = [
     "Split",
     "Table",
     "Task",
+    "explain_nothing_found",
+    "list_missing",
     "load_catalogue",
     "missing_tables",
     "open_table",

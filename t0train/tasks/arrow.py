@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from t0train.core.errors import UserError
 
 _ROWS_PER_BYTE = 10_000  # more is a damaged or forged header: even a column of one value takes some bytes
+_END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
 Decoder = Callable[[Any], Any]
 
@@ -83,7 +84,7 @@ def open_parquet(files: Sequence[Path]) -> ArrowRows:
     parts = []
     for path in files:
         with _explained(path):
-            file = pq.ParquetFile(path)
+            file = pq.ParquetFile(path, page_checksum_verification=True)
             metadata = file.metadata
             schema = file.schema_arrow
             sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
@@ -97,9 +98,7 @@ def open_parquet(files: Sequence[Path]) -> ArrowRows:
 
 def _group_loader(file: pq.ParquetFile, group: int) -> Callable[[list[str]], pa.Table]:
     def load(columns: list[str]) -> pa.Table:
-        table = file.read_row_group(group, columns=columns)
-        table.validate(full=False)
-        return table
+        return file.read_row_group(group, columns=columns)
 
     return load
 
@@ -115,12 +114,19 @@ def open_arrow(files: Sequence[Path]) -> ArrowRows:
 
 
 def read_arrow(path: Path) -> pa.Table:
-    """The table in an Arrow file, memory-mapped and validated: a bad offset would be followed to foreign memory."""
+    """The table in an Arrow file, memory-mapped and validated: a bad offset would be followed to foreign memory.
+
+    Raises:
+        UserError: a file of another format, damaged, or cut off.
+    """
     with _explained(path):
         mapped = pa.memory_map(str(path))
         if mapped.read(6) == b"ARROW1":
             table = pa.ipc.open_file(mapped).read_all()
         else:
+            mapped.seek(max(0, mapped.size() - len(_END_OF_STREAM)))
+            if mapped.read() != _END_OF_STREAM:  # without it, a stream cut between two batches reads as a shorter one
+                raise pa.ArrowInvalid("the mark of an Arrow stream's end is missing")
             mapped.seek(0)
             table = pa.ipc.open_stream(mapped).read_all()  # what `datasets` writes
         table.validate(full=True)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from t0train.core.errors import UserError
+from t0train.core.errors import UserError, explain_os_errors
 from t0train.core.hashing import content_hash
 from t0train.tasks.catalogue import Dataset, load_catalogue
 from t0train.tasks.files import Reader, content_identity, file_states, open_reader
 from t0train.tasks.hub import open_hub
-from t0train.tasks.layout import split_files
+from t0train.tasks.layout import SUPPORTED, describe, split_files
 from t0train.tasks.split import Split, parse_split
 
 HUB = "hub"
@@ -88,8 +88,8 @@ def open_table(dataset: Dataset, split: str, source: str) -> Table:
     Args:
         dataset: which dataset.
         split: e.g. `train` or `test[:1000]`.
-        source: `hub`, or a folder that holds `<dataset>/<subset or default>/<split>.parquet` (or .jsonl, .csv, .arrow;
-            several files of one split are named `<split>-00000-of-00003.parquet` and so on).
+        source: `hub`, or a folder that holds `<dataset>/<subset or default>/<split>.parquet`; other formats and
+            layouts: `t0train.tasks.layout`.
 
     Raises:
         UserError: no such folder, dataset or split (the message names those at hand), an unreadable file, an empty
@@ -115,22 +115,46 @@ def open_table(dataset: Dataset, split: str, source: str) -> Table:
 
 def _files_of(dataset: Dataset, split: Split, source: Path) -> list[Path]:
     """The files of a split. Raises `UserError` with a short reason if there are none."""
+    if reason := no_source(source):
+        raise UserError(reason)
     folder = source / dataset.folder
-    if not source.is_dir():
-        raise UserError(f"data.source is {str(source)!r}, but there is no such folder; give one with rows, or `hub`")
     if not folder.is_dir():
-        others = {other.folder for other in load_catalogue().values()}  # rightly named: no misspelling of this one
-        there = {str(path.relative_to(source)) for path in source.glob("*/*") if path.is_dir()}
-        close = get_close_matches(dataset.folder, there - others, n=1, cutoff=0.85)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise UserError(f"no folder {folder}{hint}; {whereabouts(dataset)}")
-    splits = split_files(folder)
-    if split.name not in splits:
-        names = ", ".join(sorted(splits))
+        if folder.exists():
+            raise UserError(f"{folder} is a file, expected a folder with one file for each split")
+        raise UserError(f"no folder {folder}{_similar(dataset, source)}; {whereabouts(dataset)}")
+    with explain_os_errors("read", folder):
+        splits = split_files(folder)
+        if split.name in splits:
+            return splits[split.name]
+        if splits:
+            raise UserError(f"no split {split.name!r} in {folder}; there: {', '.join(sorted(splits))}")
         raise UserError(
-            f"no split {split.name!r} in {folder}; {f'there: {names}' if names else 'no file of rows there'}"
+            f"no split {split.name!r} in {folder}, where {describe(folder)} was found; files are named"
+            f" <split>.<format>, the format being one of {SUPPORTED}"
         )
-    return splits[split.name]
+
+
+def no_source(source: Path) -> str:
+    """Why there can be no rows at all in a source; empty if it is a folder that holds something."""
+    if not source.exists():
+        return f"data.source is {str(source)!r}, but there is no such folder; give one with rows, or `hub`"
+    if not source.is_dir():
+        return f"data.source is {str(source)!r}, a file; give the folder that holds <dataset>/<subset>/<split>.parquet"
+    with explain_os_errors("read", source):
+        if not any(source.iterdir()):
+            return f"data.source is {str(source)!r}, an empty folder; give one with rows, or `hub`"
+    return ""
+
+
+def _similar(dataset: Dataset, source: Path) -> str:
+    """A folder that may be meant, as a hint."""
+    name = source / dataset.origin[0]
+    if not dataset.origin[1] and name.is_dir() and split_files(name):
+        return f" (move what lies in {name} into {source / dataset.folder})"
+    others = {other.folder for other in load_catalogue().values()}  # rightly named: no misspelling of this one
+    there = {str(path.relative_to(source)) for path in source.glob("*/*") if path.is_dir()}
+    close = get_close_matches(dataset.folder, there - others, n=1, cutoff=0.85)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def whereabouts(dataset: Dataset) -> str:
@@ -175,3 +199,36 @@ def missing_tables(datasets: Iterable[Dataset], splits: Mapping[str, str], sourc
         except UserError as error:
             missing.append(MissingTable(dataset, split, str(error)))
     return missing
+
+
+def list_missing(missing: Sequence[tuple[str, str, str]]) -> str:
+    """Lines for an error message: each reason once, with all splits that it is true of.
+
+    Args:
+        missing: dataset, split and reason of each, at least one.
+    """
+    by_reason: dict[str, list[str]] = {}
+    for dataset, split, reason in missing:
+        by_reason.setdefault(reason, []).append(f"{dataset} ({split})")
+    return "\n".join(
+        f"  {names[0]}: {reason}" if len(names) == 1 else f"  {reason}:\n    {', '.join(names)}"
+        for reason, names in by_reason.items()
+    )
+
+
+def explain_nothing_found(datasets: Iterable[Dataset], source: str) -> str:
+    """Why a folder holds none of the datasets, in one clause; empty if it holds one, and for the hub."""
+    place = Path(source)
+    if source == HUB:
+        return ""
+    if reason := no_source(place):
+        return reason
+    folders = {dataset.folder for dataset in datasets}
+    if any((place / folder).exists() for folder in folders):
+        return ""
+    found = f"{source} holds none of their folders, such as {sorted(folders)[0]}; there: {describe(place)}"
+    below = [path for path in sorted(place.iterdir()) if path.is_dir()][:100]
+    for other in (place.absolute().parent, *below):
+        if any((other / folder).is_dir() for folder in folders):
+            return f"{found} (did you mean {other}, which holds some of them?)"
+    return found if len(folders) > 1 else ""

@@ -147,6 +147,23 @@ def test_check_lists_what_is_missing_with_its_weight(rows: Path, tmp_path: Path)
     assert "dropped" in notes
 
 
+def test_check_says_once_that_the_source_is_wrong(rows: Path, tmp_path: Path) -> None:
+    """T0's 38 datasets in no folder, in a file, in an empty folder, and one level above the rows."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    for source, reason in (
+        (tmp_path / "none", "no such folder"),
+        (tmp_path / "file", "a file"),
+        (tmp_path / "empty", "an empty folder"),
+        (tmp_path, f"did you mean {rows}, which holds some of them?"),
+    ):
+        message = refusal("check", "t0", f"data.source={source}")
+        assert message.count(reason) == message.count(str(source)) - message.count(f"{source}/") == 1
+        assert "38 of the 38 datasets" in message
+        assert all(f"{key} (train)" in message for key in ("glue/mrpc", "imdb", "xsum"))
+        assert len(message.splitlines()) == 4
+
+
 def test_check_refuses_rows_that_are_both_trained_on_and_scored(rows: Path, tmp_path: Path) -> None:
     suite = tmp_path / "suite.yaml"
     suite.write_text("name: s\ntasks:\n- {dataset: trec, split: 'test[:5]'}\n- {dataset: imdb, split: test}\n")

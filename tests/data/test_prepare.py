@@ -236,6 +236,21 @@ def test_damage_is_found_when_the_store_is_opened(configure: Configure) -> None:
         open_folder(prepared[0].folder)
 
 
+def test_offsets_are_validated_even_if_the_manifest_agrees(configure: Configure) -> None:
+    """A store of a stranger: its checksum is right, but an offset points beyond the ids."""
+    folder = prepare(configure(), 1)[0].folder
+    first = open_folder(folder)._inputs.offsets.tobytes()  # the bytes as they lie in the file
+    content = (folder / "tokens.arrow").read_bytes()
+    place = content.index(first)
+    forged = content[: place + 8] + (2**40).to_bytes(8, "little") + content[place + 16 :]
+    (folder / "tokens.arrow").write_bytes(forged)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["sha256"] = hashlib.sha256(forged).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"damaged.*[Oo]ffset"):
+        open_folder(folder)
+
+
 def test_another_vocabulary_or_source_does_not_match_the_store(
     configure: Configure, tmp_path: Path, source: Path
 ) -> None:

@@ -137,7 +137,7 @@ def test_missing_things_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"train\[23:\] holds no row \(train has 23\)"):
         open_table(MINE, "train[23:]", str(tmp_path))
     (tmp_path / "empty" / "default").mkdir(parents=True)
-    with pytest.raises(UserError, match="no file of rows there"):
+    with pytest.raises(UserError, match="where nothing was found"):
         open_table(Dataset("empty"), "train", str(tmp_path))
 
 
