@@ -68,6 +68,14 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found, reverse=True)]
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether a checkpoint only bridges the time to the next one; what cannot be read is none of that kind."""
+    try:
+        return json.loads((path / MANIFEST).read_text(encoding="utf-8"))["temporary"] is True
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
 def read_manifest(path: Path) -> Manifest:
     """Check the whole checkpoint (every file's SHA-256) and return its manifest.
 

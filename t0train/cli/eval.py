@@ -90,6 +90,8 @@ def print_selection(selection: Selection) -> None:
     _show(table)
     for dataset, reason in selection.left_out.items():
         print(f"left out: {dataset}: {reason}")
+    if selection.absent:
+        print(selection.absence)
     print(f"selected: step {selection.step} ({selection.rule})")
 
 

@@ -47,7 +47,8 @@ def command(
     Several processes share the work (train.strategy); whatever their number, the run is the same, and it may be
     continued with another number or strategy. Across machines start them with torchrun or srun.
 
-    With train.select the kept checkpoints are compared at the end, as `t0train eval RUN --all-checkpoints` does.
+    With train.select all regular checkpoints stay and are compared at the end, as by `t0train eval RUN
+    --all-checkpoints`.
 
     Example: t0train train toy train.steps=100
     """
@@ -108,4 +109,7 @@ def _select(run: Path, suite: SuiteConfig) -> int:
     """Compare the run's checkpoints; returns the step of the best one."""
     from t0train.evals import Request, select_checkpoint
 
-    return select_checkpoint(Request(str(run)), suite).step
+    selection = select_checkpoint(Request(str(run)), suite)
+    if selection.absent:
+        print(selection.absence, file=sys.stderr)
+    return selection.step

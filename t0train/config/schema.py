@@ -153,10 +153,22 @@ class LossConfig(Section):
 
 
 class CheckpointConfig(Section):
-    """When checkpoints are written."""
+    """When checkpoints are written, and which stay. The one of the last step counts as a regular one."""
 
-    every: int = bookkeeping(500, "steps between checkpoints", ge=1)
-    keep: int = bookkeeping(2, "checkpoints kept, the newest first", ge=1)
+    every: int = bookkeeping(500, "steps between regular checkpoints", ge=1)
+    keep: int = bookkeeping(2, "regular checkpoints kept, the newest first", ge=1)
+    keep_every: int | None = bookkeeping(
+        None,
+        "steps between checkpoints that stay for good, further to those of `keep`; empty: none, but with train.select "
+        "all regular ones, as it compares them",
+        ge=1,
+    )
+    minutes: float | None = bookkeeping(
+        None,
+        "write a temporary checkpoint when this many minutes have passed since the last one; the next checkpoint takes "
+        "its place (so with the one that SIGTERM has written); empty: regular ones only",
+        gt=0,
+    )
     asynchronous: bool = bookkeeping(False, "copy the state to host memory and go on training while it is written")
 
 
@@ -182,8 +194,9 @@ class TrainConfig(Section):
     checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
     select: str = bookkeeping(
         "",
-        "suite of rows of training datasets, e.g. t0_selection, by which the best of the kept checkpoints (see "
-        "checkpoint.keep) is selected at the end; empty: the newest is the run's checkpoint",
+        "suite of rows of training datasets, e.g. t0_selection, by which the best checkpoint is selected at the end "
+        "among all regular ones, which stay for it, or those of checkpoint.keep_every and checkpoint.keep; empty: the "
+        "newest is the run's checkpoint",
     )
     strategy: Literal["auto", "single", "ddp", "fsdp", "hsdp", "deepspeed"] = bookkeeping(
         "auto", "how processes share the model; auto: fsdp for several, single for one"
@@ -201,6 +214,16 @@ class TrainConfig(Section):
         False, "before the first step, try the largest possible rows, so that too little memory shows at once"
     )
     canary: bool = bookkeeping(True, "compare one packed row with its examples alone before the first step")
+
+    @property
+    def stays_every(self) -> int | None:
+        """Steps between checkpoints that are never removed; None if all but the newest few are."""
+        return self.checkpoint.keep_every or (self.checkpoint.every if self.select else None)
+
+    def is_regular(self, step: int) -> bool:
+        """Whether a regular checkpoint is due after a step."""
+        regular = (self.checkpoint.every, self.checkpoint.keep_every)
+        return step == self.steps or any(step % every == 0 for every in regular if every)
 
 
 class LeaksConfig(Section):

@@ -6,6 +6,7 @@ evaluation after it is zero-shot. The paper does not say how the scores of tasks
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ class Selection:
         candidates: all, the earliest first.
         left_out: datasets of the suite that do not count, with the reason.
         rule: how the best one is found.
+        absent: steps whose checkpoints the run's configuration keeps for good, and which are not there.
     """
 
     suite: str
@@ -59,6 +61,12 @@ class Selection:
     candidates: tuple[Candidate, ...]
     left_out: dict[str, str]
     rule: str = RULE
+    absent: tuple[int, ...] = ()
+
+    @property
+    def absence(self) -> str:
+        """A sentence on the absent ones."""
+        return f"not compared, as their checkpoints are gone: steps {', '.join(map(str, self.absent))}"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -66,7 +74,7 @@ class Selection:
 
 
 def select_checkpoint(request: Request, suite: SuiteConfig) -> Selection:
-    """Evaluate every checkpoint of a run, and make the best one the run's selected checkpoint.
+    """Evaluate every checkpoint that a run has, and make the best one the run's selected checkpoint.
 
     Results go to `RUN/eval/SUITE/step-XXXXXXXX/`, those of the best one also to `RUN/eval/SUITE/`, the comparison to
     `RUN/eval/SUITE/selection.json`. The best one is what loading the run gives, until the run is trained on.
@@ -78,7 +86,8 @@ def select_checkpoint(request: Request, suite: SuiteConfig) -> Selection:
     folder = Path(request.model).expanduser()
     if not (folder / "config.resolved.yaml").is_file():
         raise UserError(f"checkpoints are compared within a run folder; {request.model} is none.")
-    suite, left_out = training_part(suite, load_config(folder / "config.resolved.yaml"))
+    run = load_config(folder / "config.resolved.yaml")
+    suite, left_out = training_part(suite, run)
     checkpoints = complete_checkpoints(folder)
     if not checkpoints:
         raise UserError(f"{folder} has no complete checkpoint yet; train until the first one is written.")
@@ -100,6 +109,7 @@ def select_checkpoint(request: Request, suite: SuiteConfig) -> Selection:
         seed=best.seed,
         candidates=tuple(candidates),
         left_out=left_out,
+        absent=absent_steps(run, [one.step for one in candidates]),
     )
     write_json(out / "selection.json", selection.as_dict())
     select_step(folder, selection.step, suite.name)
@@ -130,6 +140,12 @@ def training_part(suite: SuiteConfig, run: RunConfig) -> tuple[SuiteConfig, dict
             "datasets, e.g. t0_selection."
         )
     return suite.model_copy(update={"tasks": tasks, "differences": [], "probes": []}), others
+
+
+def absent_steps(run: RunConfig, compared: Sequence[int]) -> tuple[int, ...]:
+    """Steps up to the last one compared whose checkpoints should have stayed (`train.select`, `keep_every`)."""
+    every = run.train.stays_every
+    return tuple(sorted({*range(every, max(compared), every)} - set(compared))) if every else ()
 
 
 def _merit(one: Candidate) -> tuple[float, int]:

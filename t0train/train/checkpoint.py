@@ -13,7 +13,17 @@ import torch
 from torch.distributed.checkpoint import state_dict_saver
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
-from t0train.checkpoint import LATEST, MANIFEST, MODEL, STATE, Manifest, explain_dcp_errors, list_checkpoints
+from t0train.checkpoint import (
+    LATEST,
+    MANIFEST,
+    MODEL,
+    STATE,
+    Manifest,
+    explain_dcp_errors,
+    is_temporary,
+    list_checkpoints,
+    step_of,
+)
 from t0train.config.architecture import T5Config
 from t0train.core.errors import UserError, explain_os_errors
 from t0train.core.files import atomic_folder, remove_folder, write_atomic, write_json
@@ -24,20 +34,32 @@ _ALONE = World()
 
 
 class CheckpointWriter:
-    """Writes checkpoints below `folder`, by all processes of the run together, and keeps the newest `keep`.
+    """Writes checkpoints below `folder`, by all processes of the run together, and removes those that need not stay.
+
+    The newest `keep` regular ones stay, regular ones at multiples of `keep_every`, and the newest one of all. So a
+    temporary checkpoint (see `Manifest`) goes when the next one is complete, of whatever kind that is.
 
     A crash at any moment leaves the earlier checkpoints and no half-written one. Asynchronous, `start` copies the state
     to host memory and a thread does the rest; there is one at a time.
 
     Args:
         folder: `<run>/checkpoints`, which every process sees.
-        keep: how many checkpoints are kept.
+        keep: how many regular checkpoints are kept.
         world: the processes.
         asynchronous: whether `start` returns before the checkpoint is written.
+        keep_every: steps between checkpoints that are never removed; None for none of that kind.
     """
 
-    def __init__(self, folder: Path, keep: int, world: World = _ALONE, asynchronous: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        keep: int,
+        world: World = _ALONE,
+        asynchronous: bool = False,
+        keep_every: int | None = None,
+    ) -> None:
         self.folder, self.keep, self.world, self.asynchronous = folder, keep, world, asynchronous
+        self.keep_every = keep_every
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=self._use_own_gpu)
         self._pending: Future[Path] | None = None
 
@@ -66,6 +88,11 @@ class CheckpointWriter:
         else:
             self._pending = Future()
             self._pending.set_result(self._write(state, config, manifest, self.world))
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a checkpoint of this process is still being written."""
+        return self._pending is not None and not self._pending.done()
 
     def finish(self, wait: bool = True) -> Path | None:
         """The checkpoint that has become complete since the last call, if there is one; `wait` for it if it is coming.
@@ -98,8 +125,19 @@ class CheckpointWriter:
 
     def _announce(self, path: Path) -> None:
         write_atomic(self.folder / LATEST, path.name + "\n")
-        for old in list_checkpoints(self.folder)[self.keep :]:
+        for old in self._needless():
             remove_folder(old)
+
+    def _needless(self) -> list[Path]:
+        _, *older = found = list_checkpoints(self.folder)
+        temporary = [path for path in found if is_temporary(path)]
+        regular = [path for path in found if path not in temporary]
+        surplus = [path for path in regular[self.keep :] if not self._stays(path)]
+        return [path for path in older if path in temporary or path in surplus]
+
+    def _stays(self, path: Path) -> bool:
+        step = step_of(path)
+        return step is not None and self.keep_every is not None and step % self.keep_every == 0
 
 
 def set_aside(path: Path) -> Path:

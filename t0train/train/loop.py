@@ -97,7 +97,7 @@ def _train(
     leaks = describe_leaks(check_leaks(stream.mixture, config))
     for remark in (*stream.mixture.remarks, *leak_notes(leaks)):
         say(remark)
-    batch, steps, every = config.train.batch, config.train.steps, config.train.checkpoint.every
+    batch, steps = config.train.batch, config.train.steps
     with run_lock(run_folder(config)) if world.is_first else nullcontext():
         run = start_run(config, stream, resume, world, force_new_mixture, say)
         if run.step < steps:
@@ -112,10 +112,12 @@ def _train(
                 asked = time.perf_counter()
                 rows, plan = next(batches)
                 gradients = run.advance(rows, plan, time.perf_counter() - asked)
-                if run.step % every == 0:
+                if config.train.is_regular(run.step):
                     run.save(wait=False)
                 advance(1, note=f"loss {gradients.loss:.4f}")
-                is_stopped = world.any(bool(stop))
+                is_stopped, is_overdue = (said > 0 for said in world.sum([bool(stop), run.is_overdue]))
+                if is_overdue and not is_stopped:
+                    run.save(wait=False)
         checkpoint = run.save()
         if run.step < steps:
             told = f"{stop.signal or 'a signal'} received; step {run.step} is saved in {checkpoint}"

@@ -43,7 +43,7 @@ from t0train.optim import Adafactor, learning_rate
 from t0train.train.checkpoint import CheckpointWriter, set_aside
 from t0train.train.memory import explain_out_of_memory, memory_facts, probe_memory
 from t0train.train.resume import CHECKPOINTS, ResumePoint, accept, find_resume_point, identity
-from t0train.train.step import Gradients, clip_factor, compute_gradients, refuse_non_finite
+from t0train.train.step import Gradients, clip_factor, compute_gradients, refuse_non_finite, refuse_non_finite_state
 
 Say = Callable[[str], None]
 State = dict[str, Any]
@@ -65,6 +65,7 @@ class Run:
     saved_step: int | None
     changes: list[dict[str, Any]]
     is_measured: bool = False  # whether the log says what memory a step took
+    saved_at: float = field(default_factory=time.monotonic)  # or begun, where nothing is saved yet
     _updates: dict[str, Any] = field(default_factory=dict)
 
     def advance(self, rows: RowBatch, plan: RowPlan, waited: float) -> Gradients:
@@ -131,24 +132,39 @@ class Run:
             self.log.append("memory", step=self.step, **memory_facts(self.config, self.engine.world))
             self.is_measured = True
 
+    @property
+    def is_overdue(self) -> bool:
+        """Whether a temporary checkpoint is due by the clock of the first process; False in the others."""
+        minutes = self.config.train.checkpoint.minutes
+        if minutes is None or not self.engine.world.is_first or self.writer.is_busy:
+            return False
+        return time.monotonic() - self.saved_at >= 60 * minutes
+
     def save(self, wait: bool = True) -> Path:
         """Write the checkpoint of this step, unless it is there; without `wait` perhaps in the background.
 
+        It is a temporary one if `train.checkpoint` has none at this step.
+
         Raises:
             UserError: the disk is full or read-only; earlier checkpoints are as they were.
+            NonFiniteError: a parameter or optimizer state is not finite in some process; nothing is written.
         """
         path = self.folder / CHECKPOINTS / f"step-{self.step:08d}"
         if self.saved_step != self.step:
             self._note_checkpoint()
+            state = self.engine.state()
+            refuse_non_finite_state(state, self.step, self.engine.world)
             manifest = Manifest(
                 step=self.step,
                 rows=(self.position.window, self.position.row),
                 identity=identity(self.config, self.stream),
                 config=config_hash(self.config),
                 changes=self.changes,
+                temporary=not self.config.train.is_regular(self.step),
             )
             self.log.flush()  # the events up to a checkpoint are as safe as the checkpoint
-            self.writer.start(self.engine.state(), self.engine.model.config, manifest)
+            self.saved_at = time.monotonic()
+            self.writer.start(state, self.engine.model.config, manifest)
             self.saved_step, self._updates = self.step, self._update_rms()
         self._note_checkpoint(wait)
         return path
@@ -156,7 +172,9 @@ class Run:
     def _note_checkpoint(self, wait: bool = True) -> None:
         """Log the checkpoint that has become complete, if there is one."""
         if path := self.writer.finish(wait):
-            self.log.append("checkpoint", step=self.saved_step, folder=path.name, **self._updates)
+            step = self.saved_step or 0
+            temporary = not self.config.train.is_regular(step)
+            self.log.append("checkpoint", step=step, folder=path.name, temporary=temporary, **self._updates)
 
     def _update_rms(self) -> dict[str, dict[str, float]]:
         """RMS of every parameter's last update before clipping: too much for every step, cheap at checkpoints."""
@@ -198,6 +216,7 @@ def start_run(
     log = EventLog(folder / "events.jsonl", is_open=world.is_first)
     if world.is_first:
         _write_beginnings(config, stream, folder, point, log, say)
+        _say_what_stays(config, state, say)
     checkpoint = config.train.checkpoint
     step = point.manifest.step if point else 0
     return Run(
@@ -205,7 +224,9 @@ def start_run(
         folder,
         stream,
         engine,
-        CheckpointWriter(folder / CHECKPOINTS, checkpoint.keep, world, checkpoint.asynchronous),
+        CheckpointWriter(
+            folder / CHECKPOINTS, checkpoint.keep, world, checkpoint.asynchronous, config.train.stays_every
+        ),
         log,
         step,
         RowState(*point.manifest.rows) if point else RowState(),
@@ -254,6 +275,18 @@ def _write_beginnings(
         remarks=list(stream.mixture.remarks),
         probabilities=dict(zip(stream.task_names, stream.mixture.probabilities.tolist(), strict=True)),
     )
+
+
+def _say_what_stays(config: RunConfig, state: State, say: Say) -> None:
+    """Checkpoints that are never removed can fill a disk."""
+    every = config.train.stays_every
+    if every is None:
+        return
+    tensors = [*state["model"].values(), *(one for slots in state["optimizer"].values() for one in slots.values())]
+    gigabytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 1e9
+    number = len({*range(every, config.train.steps + 1, every), config.train.steps})
+    why = "train.checkpoint.keep_every" if config.train.checkpoint.keep_every else "train.select compares them"
+    say(f"{number} checkpoints of {gigabytes:.2g} GB will stay, {number * gigabytes:.2g} GB in all ({why})")
 
 
 def build_model(config: RunConfig, stream: RowStream, architecture: T5Config, world: World) -> T5:

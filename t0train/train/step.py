@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from t0train.checkpoint import first_non_finite
 from t0train.config.schema import TrainConfig
 from t0train.core.errors import UserError
 from t0train.data import RowBatch, RowPlan
@@ -19,7 +21,7 @@ _ALONE = World()
 
 
 class NonFiniteError(UserError):
-    """The loss or the gradient became infinite or NaN; the parameters are those of the step before."""
+    """The loss, the gradient or a parameter became infinite or NaN; the newest checkpoint is of a step before."""
 
 
 @dataclass(frozen=True)
@@ -105,3 +107,21 @@ def refuse_non_finite(
         f"optimizer step. Tasks of the rows concerned, with their examples: {listed}. A lower optimizer.lr, "
         "train.precision: fp32 or mixture.exclude may help; a changed recipe needs another `output` or `name`."
     )
+
+
+def refuse_non_finite_state(state: Mapping[str, Any], step: int, world: World = _ALONE) -> None:
+    """Stop before a checkpoint is written whose parameters or optimizer state are not finite in some process.
+
+    Rows of the embedding that no later row reads would not show in the loss.
+
+    Raises:
+        NonFiniteError: names the first tensor, in all processes.
+    """
+    found = [name for name in world.together(lambda: first_non_finite(state)) if name]
+    if found:
+        raise NonFiniteError(
+            f"step {step}: {found[0]} holds infinite or undefined values after the optimizer step, so that no "
+            "checkpoint of this step is written; earlier ones stay as they are. A lower optimizer.lr, "
+            "optimizer.max_grad_norm or train.precision: fp32 may help; a changed recipe needs another `output` or "
+            "`name`."
+        )

@@ -226,3 +226,33 @@ def test_export_writes_a_card_with_the_results(run: Path, tmp_path: Path) -> Non
     assert "| films | 4 | 100.00 |" in card.content
     assert "Suite few, accuracy in %" in card.content
     assert "train.steps is 2 where T0 has 12200" in card.content.replace(",", "")
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "compared"), [("{every: 1, keep: 1}", [1, 2, 3, 4]), ("{every: 1, keep: 1, keep_every: 3}", [3, 4])]
+)
+def test_train_select_compares_all_that_it_says(
+    run: Path, tmp_path: Path, checkpoint: str, compared: list[int]
+) -> None:
+    own = tmp_path / "own"
+    suite = tmp_path / "suite.yaml"
+    suite.write_text("name: few\ntasks:\n  - {dataset: films, prompts: [good or bad], limit: 5}\n")
+    settings = (f"output={own}", "train.steps=4", f"train.checkpoint={checkpoint}")
+    ended = t0train("train", run.parent / "run.yaml", *settings, f"train.select={suite}")
+    assert ended.returncode == 0, ended.stderr
+    assert f"{len(compared)} checkpoints of " in ended.stderr
+    selection = json.loads((own / "eval" / "few" / "selection.json").read_text())
+    assert [one["step"] for one in selection["candidates"]] == compared
+    assert selection["absent"] == []
+
+
+def test_checkpoints_that_went_before_they_could_be_compared_are_named(run: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    suite = tmp_path / "suite.yaml"
+    suite.write_text("name: few\ntasks:\n  - {dataset: films, prompts: [good or bad], limit: 5}\n")
+    settings = (f"output={own}", "train.steps=4", "train.checkpoint={every: 1, keep: 2}")
+    ended = t0train("train", run.parent / "run.yaml", *settings)
+    assert ended.returncode == 0, ended.stderr
+    ended = t0train("train", run.parent / "run.yaml", *settings, f"train.select={suite}")  # too late for 1 and 2
+    assert ended.returncode == 0, ended.stderr
+    assert "not compared, as their checkpoints are gone: steps 1, 2" in ended.stderr

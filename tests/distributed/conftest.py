@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from t0train.checkpoint import Manifest
 from t0train.config.architecture import T5Config
 from t0train.model import T5, init_weights
-from t0train.train.checkpoint import CheckpointWriter, Manifest
+from t0train.train.checkpoint import CheckpointWriter
 from tests.train.conftest import VOCABULARY_SIZE, one_thread, world
 
 __all__ = ["models", "one_thread", "world"]

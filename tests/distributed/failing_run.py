@@ -6,12 +6,15 @@ import os
 import signal
 import sys
 import time
+from types import SimpleNamespace
 
 import torch
 
 import t0train.train.loop
+import t0train.train.run
 from t0train.cli.main import main
 from t0train.core.errors import UserError
+from t0train.optim.part import local
 from t0train.train.run import Run, start_run
 
 torch.set_num_threads(1)
@@ -34,12 +37,19 @@ def spoiled(self, *arguments):  # type: ignore[no-untyped-def]
             os.kill(os.getpid(), signal.SIGTERM)
         if how == "hang":
             time.sleep(3600)
-    return advance(self, *arguments)
+    done = advance(self, *arguments)
+    if self.step == step + 1 and self.engine.world.rank == rank and how == "spoil":
+        with torch.no_grad():
+            local(self.engine.model.shared.weight)[-1, -1] = torch.inf
+    return done
 
 
 def interrupted(*arguments):  # type: ignore[no-untyped-def]
     if how == "term at start" and arguments[3].rank == rank:
         os.kill(os.getpid(), signal.SIGTERM)
+    if how == "early clock" and arguments[3].rank == rank:
+        clock = SimpleNamespace(perf_counter=time.perf_counter, monotonic=lambda: time.monotonic() + 3600)
+        t0train.train.run.time = clock  # type: ignore[assignment]
     return start_run(*arguments)
 
 

@@ -56,6 +56,35 @@ def test_a_loss_that_is_not_finite_is_told_once_with_the_tasks_of_all(world: Pat
     assert concerned >= 6, "an example at least on each row of both processes"
 
 
+@pytest.mark.parametrize("strategy", ["fsdp", "ddp"])
+def test_weights_that_are_not_finite_in_one_process_are_not_saved(world: Path, tmp_path: Path, strategy: str) -> None:
+    """The process spoils its part of the embedding after step 4, when a checkpoint is due."""
+    run = tmp_path / "run"
+    settings = (str(world / "run.yaml"), f"output={run}", "train.steps=8", f"train.strategy={strategy}", *SETTINGS)
+    found = ends(start_like_srun(2, SCRIPT, "spoil", "3", "1", "train", *settings), START_S)
+    assert [code for code, _ in found] == [2, 2]
+    (message,) = [stderr for _, stderr in found if "error: " in stderr]
+    assert "step 4: model.shared.weight holds infinite or undefined values after the optimizer step" in message
+    assert [path.name for path in (run / "checkpoints").glob("step-*")] == ["step-00000002"]
+    assert (run / "checkpoints" / "latest").read_text() == "step-00000002\n"
+
+
+@pytest.mark.parametrize(
+    ("rank", "expected"), [(0, [(1, True), (2, False), (4, False)]), (1, [(2, False), (4, False)])]
+)
+def test_the_first_clock_says_when_a_temporary_checkpoint_is_due(
+    world: Path, tmp_path: Path, rank: int, expected: list[tuple[int, bool]]
+) -> None:
+    """One process believes that an hour has passed since the start."""
+    run = tmp_path / "run"
+    settings = (str(world / "run.yaml"), f"output={run}", "train.steps=4", "train.checkpoint.minutes=30", *SETTINGS)
+    found = ends(start_like_srun(2, SCRIPT, "early clock", "9", str(rank), "train", *settings), START_S)
+    assert [code for code, _ in found] == [0, 0], found
+    written = read_events(run / "events.jsonl", "checkpoint")
+    assert [(event["step"], event["temporary"]) for event in written] == expected
+    assert sorted(path.name for path in (run / "checkpoints").glob("step-*")) == ["step-00000002", "step-00000004"]
+
+
 def test_a_process_that_hangs_is_not_waited_for_longer_than_the_timeout(world: Path, tmp_path: Path) -> None:
     processes = start(world, tmp_path / "run", 2, "hang", 3, 1)
     wait_for_step(processes[0], tmp_path / "run", 3, START_S)

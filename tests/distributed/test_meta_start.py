@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
+from t0train.checkpoint import Manifest
 from t0train.config import load_config
 from t0train.config.architecture import T5Config
 from t0train.model import T5, init_weights
 from t0train.train import train
-from t0train.train.checkpoint import CheckpointWriter, Manifest
+from t0train.train.checkpoint import CheckpointWriter
 from tests.distributed.helpers import assert_same_events, run_cases, torchrun
 from tests.train.conftest import VOCABULARY_SIZE
 

@@ -13,11 +13,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from t0train.checkpoint import Manifest
 from t0train.config.schema import OptimizerConfig
 from t0train.core.errors import UserError
 from t0train.model import T5, Batch, T5Config, find_weights, load_model
 from t0train.optim import build_optimizer, optimizer_state
-from t0train.train.checkpoint import CheckpointWriter, Manifest
+from t0train.train.checkpoint import CheckpointWriter
 from tests.model.oracle import V10, V11, as_rows, hf_model, make_model, random_examples
 
 CONFIGS = {"v1.1": V11, "v1.0": V10}

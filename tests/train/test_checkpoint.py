@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,34 @@ def test_the_newest_are_kept(tmp_path: Path) -> None:
         write(tmp_path, model, optimizer, step, keep=2)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000010", "step-00000002"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "step-00000002", "step-00000010"]
+
+
+@pytest.mark.parametrize(
+    ("keep", "keep_every", "written", "left"),
+    [
+        (2, None, [2, 4, 6], [4, 6]),
+        (1, 4, [2, 4, 6, 8, 10], [4, 8, 10]),
+        (2, 4, [2, 4, 6, 8, 10], [4, 8, 10]),
+        (2, 4, [2, 4, 6], [4, 6]),
+        (1, None, [2, -3], [2, 3]),  # negative: temporary
+        (1, None, [2, -3, -4], [2, 4]),
+        (1, None, [2, -3, 4], [4]),
+        (2, None, [2, -3, 4, -5, -6], [2, 4, 6]),
+        (1, 3, [2, -3, 4], [4]),  # temporary is temporary, whatever its step
+        (1, None, [-1, -2], [2]),
+    ],
+)
+def test_which_checkpoints_stay(
+    keep: int, keep_every: int | None, written: list[int], left: list[int], tmp_path: Path
+) -> None:
+    model, _ = trained()
+    writer = CheckpointWriter(tmp_path, keep, keep_every=keep_every)
+    for step in written:
+        about = replace(manifest(abs(step)), temporary=step < 0)
+        writer.start({"model": {"shared.weight": model.shared.weight}, "optimizer": {}}, model.config, about)
+        writer.finish()
+    assert [path.name for path in list_checkpoints(tmp_path)] == [f"step-{step:08d}" for step in reversed(left)]
+    assert (tmp_path / "latest").read_text() == f"step-{left[-1]:08d}\n"
 
 
 def flip(path: Path) -> None:

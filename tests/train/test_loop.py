@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from t0train.checkpoint import is_temporary, list_checkpoints
 from t0train.config import RunConfig, load_config
 from t0train.core.errors import UserError
 from t0train.core.events import read_events
 from t0train.data import RowState, open_rows
+from t0train.distributed import Engine
 from t0train.model import load_model
 from t0train.optim import learning_rate
 from t0train.train import NonFiniteError, train
@@ -85,6 +87,38 @@ def test_a_killed_run_continues_bit_by_bit(straight: Path, world: Path, tmp_path
     assert_same_state(folder / "checkpoints" / "step-00000040", straight / "checkpoints" / "step-00000040", tmp_path)
 
 
+def test_temporary_checkpoints_go_with_the_next(configure: Callable[..., RunConfig], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    checkpoint = "train.checkpoint={every: 3, keep: 1, keep_every: 4, minutes: 1e-9}"  # overdue after each step
+    train(configure(checkpoint, "train.steps=7"))
+    written = read_events(run / "events.jsonl", "checkpoint")
+    regular = {3, 4, 6, 7}
+    assert [(event["step"], event["temporary"]) for event in written] == [(n, n not in regular) for n in range(1, 8)]
+    assert sorted(path.name for path in (run / "checkpoints").glob("step-*")) == ["step-00000004", "step-00000007"]
+
+
+def test_a_killed_run_loses_no_more_than_the_minutes(straight: Path, world: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    settings = (f"output={folder}", "train.checkpoint={every: 1000, minutes: 0.002}")
+    process = start_training(world / "run.yaml", *settings)
+    wait_for_step(process, folder, 17)
+    process.kill()
+    process.communicate()
+    (newest, *others) = list_checkpoints(folder / "checkpoints")
+    assert len(others) <= 1, "at most the one that was about to be removed"
+    assert is_temporary(newest)
+
+    process = start_training(world / "run.yaml", f"output={folder}", "train.checkpoint.every=1000")
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    (resumed,) = read_events(folder / "events.jsonl", "resume")
+    assert newest.name == f"step-{resumed['step']:08d}"
+    assert resumed["step"] > 0
+    assert [path.name for path in list_checkpoints(folder / "checkpoints")] == ["step-00000040"]
+    assert steps_of(folder) == steps_of(straight)
+    assert_same_state(folder / "checkpoints" / "step-00000040", straight / "checkpoints" / "step-00000040", tmp_path)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_stopped_run_continues_bit_by_bit(
     straight: Path, world: Path, tmp_path: Path, number: signal.Signals
@@ -151,16 +185,48 @@ def test_adamw_bf16_examples_and_clipping(configure: Callable[..., RunConfig], t
 
 def test_a_loss_that_is_not_finite_stops_before_the_step(configure: Callable[..., RunConfig], tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError, match=r"step 2: the loss is .*colours_which \(\d+\)"):
-        train(configure("optimizer.lr=1e38", "train.checkpoint.every=1"))
+        train(configure("optimizer.lr=1e38"))
     (step,) = steps_of(tmp_path / "run")
     assert step["step"] == 1
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("step-*")] == ["step-00000001"]
+    assert list((tmp_path / "run" / "checkpoints").glob("step-*")) == []
+
+
+def test_a_first_step_that_overflows_is_not_saved(configure: Callable[..., RunConfig], tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteError, match=r"step 1: model\.\S+ holds infinite or undefined values"):
+        train(configure("optimizer.lr=1e38", "train.checkpoint.every=1"))
+    assert list((tmp_path / "run" / "checkpoints").glob("step-*")) == []
+
+
+@pytest.mark.parametrize(("steps", "asynchronous"), [(40, "false"), (40, "true"), (20, "false")])
+def test_weights_that_are_not_finite_are_neither_saved_nor_done(
+    configure: Callable[..., RunConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: int,
+    asynchronous: str,
+) -> None:
+    """A row of the embedding that no text reads becomes infinite in step 20, after which the state is saved."""
+    step, done = Engine.step, []
+
+    def spoil(engine: Engine, rate: float, clip: float = 1.0) -> None:
+        step(engine, rate, clip)
+        done.append(rate)
+        if len(done) == 20:
+            with torch.no_grad():
+                engine.model.shared.weight[-1, 0] = torch.inf
+
+    monkeypatch.setattr(Engine, "step", spoil)
+    settings = f"train.checkpoint={{every: 10, asynchronous: {asynchronous}}}"
+    complaint = r"model\.shared\.weight holds infinite or undefined values after the optimizer step"
+    with pytest.raises(NonFiniteError, match=rf"step 20: {complaint}"):
+        train(configure(settings, f"train.steps={steps}", "model.vocabulary_size=330"))
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("step-*")] == ["step-00000010"]
 
 
 def test_one_trainer_in_a_folder(configure: Callable[..., RunConfig], tmp_path: Path) -> None:
     with (
         run_lock(tmp_path / "run"),
-        pytest.raises(UserError, match=r"another process is training in .*run \(process \d+"),
+        pytest.raises(UserError, match=r"another process \(process \d+ .*\) is training in .*run \("),
     ):
         train(configure())
     assert not (tmp_path / "run").exists(), "nothing was begun in it"
