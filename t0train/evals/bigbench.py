@@ -11,7 +11,6 @@ first wins a tie.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,18 @@ from numpy.typing import NDArray
 from t0train.core.errors import UserError
 from t0train.core.hashing import content_hash
 from t0train.core.seeds import generator
+from t0train.core.text import read_json
 from t0train.data import Vocabulary
 from t0train.evals.ranking import Item
 from t0train.evals.suites import SuiteEntry, draw_rows, task_files
+
+_PREFIXES = {
+    "task_prefix": "",
+    "example_input_prefix": "\nQ: ",
+    "choice_prefix": "\n  choice: ",
+    "example_output_prefix": "\nA: ",
+}
+_SHOWS_CHOICES = "append_choices_to_input"
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,13 @@ class BigBenchPrompt:
         self.name, self.task = part.name, f"bigbench_{task}" if part.name == task else f"bigbench_{task}_{part.name}"
         self.identity = part.identity(vocabulary)
         self.classes: int | None = None
-        self.remarks = {"examples without target scores, skipped": unscored} if unscored else {}
+        remarks = {
+            "examples without target scores, skipped": unscored,
+            "examples with a single choice, right whatever the model says": sum(
+                len(example.choices) == 1 for example in examples
+            ),
+        }
+        self.remarks = {remark: count for remark, count in remarks.items() if count}
         self.rows = np.array([example.row for example in examples], dtype=np.int64)
         self._grades = [example.grades for example in examples]
         self._inputs = vocabulary.encode_many([example.text for example in examples])
@@ -111,35 +125,49 @@ def read_task(folder: Path, name: str, seed: int = 0) -> list[SubTask]:
 
 
 def _read(path: Path, name: str, start: int, seed: int) -> SubTask:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON: {error}") from error
+    content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("examples"), list) or not content["examples"]:
         raise UserError(f'{path} is no task of BIG-bench: a list "examples" with at least one example is expected.')
-    examples = [
+    _check_fields(content, path)
+    examples = tuple(
         _example(content, example, start + i, f"{path}, example {i + 1}", seed)
         for i, example in enumerate(content["examples"])
         if not (isinstance(example, dict) and "input" in example and "target_scores" not in example)
-    ]
-    return SubTask(name, tuple(examples), len(content["examples"]))
+    )
+    if examples and not any(example.grades.any() for example in examples):
+        raise UserError(f"{path}: no choice of any example has a target score above 0, so no answer can be right.")
+    return SubTask(name, examples, len(content["examples"]))
+
+
+def _check_fields(task: dict[str, Any], path: Path) -> None:
+    for key in ("name", *_PREFIXES):
+        if not isinstance(task.get(key, ""), str):
+            raise UserError(
+                f'{path}: "{key}" is {json.dumps(task[key])[:200]}, expected a text; leave it out for the default.'
+            )
+    if not isinstance(shown := task.get(_SHOWS_CHOICES, True), bool):
+        raise UserError(f'{path}: "{_SHOWS_CHOICES}" is {json.dumps(shown)[:200]}, expected true or false.')
 
 
 def _example(task: dict[str, Any], example: Any, row: int, where: str, seed: int) -> Example:
     text, scores = (example.get("input"), example.get("target_scores")) if isinstance(example, dict) else (None, None)
     if not isinstance(text, str) or not isinstance(scores, dict) or not scores:
         raise UserError(f'{where}: a text "input" and "target_scores" with a number for each choice are expected.')
-    if not all(isinstance(score, int | float) and math.isfinite(score) for score in scores.values()):
-        raise UserError(f"{where}: target scores must be numbers, found {list(scores.values())}.")
+    for choice, score in scores.items():
+        if not isinstance(score, int | float) or not 0 <= score <= 1:
+            raise UserError(
+                f"{where}: the target score of {choice[:200]!r} is {json.dumps(score)[:200]}, expected a number from 0"
+                " to 1: the mean of these is the accuracy."
+            )
     order = generator(seed, "bigbench", task.get("name", ""), row).permutation(len(scores))
     choices = tuple(sorted(scores)[k] for k in order)
-    prefix = task.get("choice_prefix", "\n  choice: ")
-    shown = [prefix + choice for choice in choices] if task.get("append_choices_to_input", True) else []
+    prefixes = {key: task.get(key, default) for key, default in _PREFIXES.items()}
+    shown = [prefixes["choice_prefix"] + choice for choice in choices] if task.get(_SHOWS_CHOICES, True) else []
     parts = (
-        task.get("task_prefix", ""),
-        task.get("example_input_prefix", "\nQ: ") + text,
+        prefixes["task_prefix"],
+        prefixes["example_input_prefix"] + text,
         *shown,
-        task.get("example_output_prefix", "\nA: "),
+        prefixes["example_output_prefix"],
     )
     return Example(row, _joined(parts), choices, np.array([float(scores[choice]) for choice in choices]))
 

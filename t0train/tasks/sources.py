@@ -18,6 +18,7 @@ from t0train.tasks.layout import SUPPORTED, describe, split_files
 from t0train.tasks.split import Split, parse_split
 
 HUB = "hub"
+_READING = 2  # raised when the same files are read as other values: what was prepared from them is out of date
 
 
 class Table:
@@ -50,7 +51,7 @@ class Table:
     @cached_property
     def revision(self) -> str:
         """Identity of the rows: a hash of the files' content (the hub: of the resolved revision) and the slice."""
-        revision = content_hash([self._identity(), self._start, self._start + self.num_rows])
+        revision = content_hash([_READING, self._identity(), self._start, self._start + self.num_rows])
         self.check_unchanged()  # it must be the identity of what this table reads
         return revision
 

@@ -64,7 +64,7 @@ def test_text_is_prefix_input_choices_and_output_prefix(tmp_path: Path) -> None:
 
 
 def test_order_of_the_choices_is_drawn_by_the_seed(tmp_path: Path) -> None:
-    examples = [{"input": f"thing {i}", "target_scores": dict.fromkeys("abcd", 0)} for i in range(40)]
+    examples = [{"input": f"thing {i}", "target_scores": {"a": 1, "b": 0, "c": 0, "d": 0}} for i in range(40)]
     folder = write(tmp_path / "many", {"examples": examples})
     texts = {seed: [example.text for example in read_task(folder, "many", seed)[0].examples] for seed in (0, 1)}
     assert texts[0] == [example.text for example in read_task(folder, "many", 0)[0].examples]
@@ -189,13 +189,31 @@ def test_limit_and_tasks_without_anything_to_score(tmp_path: Path, vocabulary: V
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("{", "cannot be read as JSON"),
+        ("{", "not JSON"),
+        ('{"examples": [{"input": "x", "target_scores": {"a": 1, "b": 0, "a": 0}}]}', "'a' stands twice"),
         ("[]", 'a list "examples"'),
         ('{"examples": []}', "at least one example"),
         ('{"examples": ["x"]}', "example 1: "),
         ('{"examples": [{"input": "x", "target_scores": {"a": 1}}, {"target_scores": {"a": 1}}]}', "example 2: "),
         ('{"examples": [{"input": "x", "target_scores": {}}]}', "a number for each choice"),
-        ('{"examples": [{"input": "x", "target_scores": {"a": "1"}}]}', "must be numbers, found"),
+        ('{"examples": [{"input": 5, "target_scores": {"a": 1}}]}', 'a text "input"'),
+        ('{"examples": [{"input": "x", "target_scores": null}]}', "a number for each choice"),
+        ('{"examples": [{"input": "x", "target_scores": {"b": 0, "a": "1"}}]}', "of 'a' is \"1\", expected a number"),
+        ('{"examples": [{"input": "x", "target_scores": {"b": 0, "a": -1}}]}', "of 'a' is -1, expected a number"),
+        ('{"examples": [{"input": "x", "target_scores": {"b": 0, "a": 1.5}}]}', "of 'a' is 1.5, expected a number"),
+        ('{"examples": [{"input": "x", "target_scores": {"b": 0, "a": null}}]}', "of 'a' is null, expected a number"),
+        ('{"examples": [{"input": "x", "target_scores": {"b": 0, "a": 100}}]}', "of 'a' is 100, expected a number"),
+        ('{"examples": [{"input": "x", "target_scores": {"a": NaN}}]}', "NaN is no JSON value"),
+        ('{"examples": [{"input": "x", "target_scores": {"a": 0, "b": 0}}]}', "no answer can be right"),
+        *(
+            (json.dumps({"examples": COLOURS["examples"], key: value}), f'"{key}" is {said}, expected a text')
+            for key in ("task_prefix", "example_input_prefix", "choice_prefix", "example_output_prefix", "name")
+            for value, said in ((None, "null"), (7, "7"), (["x"], '["x"]'))
+        ),
+        (
+            json.dumps({"examples": COLOURS["examples"], "append_choices_to_input": "false"}),
+            '"append_choices_to_input" is "false", expected true or false',
+        ),
     ],
 )
 def test_malformed_files_are_named(tmp_path: Path, content: str, complaint: str) -> None:
@@ -203,6 +221,22 @@ def test_malformed_files_are_named(tmp_path: Path, content: str, complaint: str)
     with pytest.raises(UserError, match=r"task\.json") as caught:
         read_task(tmp_path, "task")
     assert complaint in str(caught.value)
+
+
+def test_odd_files_that_can_be_scored(tmp_path: Path, vocabulary: Vocabulary) -> None:
+    """Booleans as scores, a byte order mark, no name, and examples with a single choice, which are counted."""
+    examples = [
+        {"input": "sky", "target_scores": {"blue": True, "red": False}},
+        {"input": "sea", "target_scores": {"blue": 1}},
+    ]
+    folder = tmp_path / "bigbench" / "odd"
+    folder.mkdir(parents=True)
+    (folder / "task.json").write_bytes(b"\xef\xbb\xbf" + json.dumps({"examples": examples}).encode())
+    first, _ = read_task(folder, "odd")[0].examples
+    assert dict(zip(first.choices, first.grades, strict=True)) == {"blue": 1.0, "red": 0.0}
+    [task] = run(tmp_path, vocabulary, suite("odd")).tasks
+    assert task.prompts[0].remarks == {"examples with a single choice, right whatever the model says": 1}
+    assert task.prompts[0].statistics.chance == (0.5 + 1) / 2
 
 
 ROWS = {
