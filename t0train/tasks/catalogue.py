@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 
 from t0train.core.errors import UserError, nearest
+from t0train.core.text import read_csv
+from t0train.tasks.split import parse_split
 
 STAGES = ("BASE", "GPT_EVAL", "SGLUE")
 HELD_OUT = ("BASE", "BIAS_FAIRNESS")
+_NAME = re.compile(r"\w[\w.+ -]*(/\w[\w.+ -]*)*")
+_LONGEST_NAME = 100  # bytes: with the template's name it becomes the name of a folder, which may have 255
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_SIZE = re.compile(r"[1-9][0-9]{0,14}")
 
 
 def task_name(dataset: str, subset: str, template_name: str) -> str:
@@ -92,7 +97,8 @@ def load_catalogue(extra: Path | None = None) -> dict[str, Dataset]:
             the default. A dataset that t0train knows too is replaced.
 
     Raises:
-        UserError: unreadable file, unknown or missing column, a bad value, or a dataset that stands there twice.
+        UserError: unreadable file, unknown or missing column, a bad value, or a dataset that stands there twice;
+            with the line.
     """
     catalogue = dict(_own_catalogue())
     return catalogue | read_catalogue(extra) if extra else catalogue
@@ -105,30 +111,29 @@ def _own_catalogue() -> dict[str, Dataset]:
 
 def read_catalogue(path: Path) -> dict[str, Dataset]:
     """The datasets of one catalogue file, by key. Raises as `load_catalogue`."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            lines = list(csv.reader(stream, strict=True))
-    except OSError as error:
-        raise UserError(f"cannot read the catalogue {path}: {error.strerror}.") from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"the catalogue {path} is not a CSV file in UTF-8: {error}.") from error
-    if not lines:
+    records = read_csv(path)
+    _, header = next(records, (0, []))
+    if not any(cell.strip() for cell in header):
         raise UserError(f"the catalogue {path} is empty; its first line must name the columns: {', '.join(COLUMNS)}.")
-    header, *rows = lines
+    header = [name.strip() for name in header]
     _check_header(header, path)
     found: dict[str, Dataset] = {}
-    for number, row in enumerate(rows, 2):
+    lines: dict[str, int] = {}
+    for line, row in records:
         if not any(cell.strip() for cell in row):
             continue
-        where = f"{path}, row {number}"
+        where = f"{path}, line {line}"
         if len(row) != len(header):
             raise UserError(
                 f"{where}: {len(row)} cells, but the header names {len(header)} columns; quote cells with commas."
             )
         dataset = _dataset({name: cell.strip() for name, cell in zip(header, row, strict=True) if cell.strip()}, where)
         if dataset.key in found:
-            raise UserError(f"{where}: dataset {dataset.key!r} stands there twice; remove one of the rows.")
-        found[dataset.key] = dataset
+            raise UserError(
+                f"{where}: dataset {dataset.key!r} stands there twice, first on line {lines[dataset.key]}; remove one"
+                " of the rows."
+            )
+        found[dataset.key], lines[dataset.key] = dataset, line
     return found
 
 
@@ -148,15 +153,37 @@ def _dataset(cells: dict[str, str], where: str) -> Dataset:
     if "name" not in cells:
         raise UserError(f"{where}: the name is empty; give the dataset's name in promptsource or in your templates.")
     for column in ("name", "subset", "parent"):
-        parts = cells.get(column, "").split("/")
-        if ".." in parts or cells.get(column, "").startswith("/"):
-            raise UserError(f"{where}: {column} is {cells[column]!r}, but a name is expected, not a path.")
+        _check_name(cells.get(column), f"{where}: {column}")
+    for column in ("train_split", "eval_split"):
+        try:
+            parse_split(cells.get(column, "train"))
+        except UserError as error:
+            raise UserError(f"{where}: {column}: {error}") from error
+    if not _HUB_ID.fullmatch(cells.get("hub_id", "name")):
+        raise UserError(f"{where}: hub_id is {_short(cells['hub_id'])}, expected owner/name, or an empty cell.")
     for column, allowed in (("stage", STAGES), ("held_out", HELD_OUT)):
         if cells.get(column, allowed[0]) not in allowed:
             options = ", ".join(allowed)
-            raise UserError(f"{where}: {column} is {cells[column]!r}, expected {options} or an empty cell.")
+            raise UserError(f"{where}: {column} is {_short(cells[column])}, expected {options} or an empty cell.")
     size = cells.get("train_size")
-    if size is not None and not (size.isascii() and size.isdigit() and int(size) > 0):
-        raise UserError(f"{where}: train_size is {size!r}, expected a whole number above 0, or an empty cell.")
+    if size is not None and not _SIZE.fullmatch(size):
+        raise UserError(f"{where}: train_size is {_short(size)}, expected a whole number above 0, or an empty cell.")
     text = {column: cell for column, cell in cells.items() if column != "train_size"}
     return Dataset(**text, train_size=int(size) if size else None)
+
+
+def _check_name(name: str | None, what: str) -> None:
+    """Refuse a name that could not be part of folders and of task names."""
+    if name is None:
+        return
+    if len(name.encode()) > _LONGEST_NAME:
+        raise UserError(f"{what} has {len(name)} characters, expected {_LONGEST_NAME} bytes at most: {_short(name)}.")
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f"{what} is {_short(name)}, but a name is expected, not a path: letters, digits, '_', '.', '-', '+' and"
+            " blanks, beginning with a letter or a digit; a '/' may stand between two of them, as on the hub."
+        )
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:60]}...")

@@ -72,18 +72,34 @@ def test_a_users_file_adds_datasets_and_replaces_known_ones(tmp_path: Path) -> N
         ("name,trainsize\na,3\n", "did you mean 'train_size'"),
         ("name,name\na,b\n", "'name' twice"),
         ("subset\na\n", "no column 'name'"),
-        ("name,train_size\na,many\n", "row 2: train_size is 'many'"),
+        ("name,train_size\na,many\n", "line 2: train_size is 'many'"),
         ("name,train_size\na,0\n", "above 0"),
         ("name,train_size\na,-3\n", "above 0"),
         ("name,train_size\na,1.5\n", "whole number"),
         ("name,stage\na,base\n", "stage is 'base', expected BASE"),
         ("name,held_out\na,yes\n", "held_out is 'yes'"),
-        ("name,subset\na,b\na,b\n", "row 3: dataset 'a/b' stands there twice"),
-        ("name,subset\na\n", "row 2: 1 cells"),
-        ("name,family\na,x,y\n", "row 2: 3 cells"),
+        ("name,subset\na,b\na,b\n", "line 3: dataset 'a/b' stands there twice, first on line 2"),
+        ("name,subset\na\n", "line 2: 1 cells"),
+        ("name,family\na,x,y\n", "line 2: 3 cells"),
         ("name,family\n,x\n", "the name is empty"),
         ("name\n../../etc\n", "not a path"),
-        ('name,note\na,"never closed\n', "not a CSV file"),
+        ('name,note\na,"never closed\n', "line 2: a quote is opened"),
+        ('name,note\na,"two\nlines"\n\nb,x,y\n', "line 5: 3 cells"),
+        ("\n\n", "is empty"),
+        ("name,\na,\n", "unknown column ''"),
+        ("name,train_size\na,1e6\n", "line 2: train_size is '1e6'"),
+        ("name,train_size\na,007\n", "line 2: train_size is '007'"),
+        (f"name,train_size\na,{'9' * 5000}\n", "line 2: train_size is '999"),
+        ("name\na\nb$c\n", "line 3: name is 'b$c', but a name is expected"),
+        ("name\na//b\n", "line 2: name is 'a//b'"),
+        ("name\na/../b\n", "line 2: name is 'a/../b'"),
+        ("name\n.hidden\n", "line 2: name is '.hidden'"),
+        ("name,subset\na,*\n", "line 2: subset is '*'"),
+        ("name,parent\na,/etc\n", "line 2: parent is '/etc'"),
+        ('name\n"a\nb"\n', "line 3: name is 'a\\nb'"),
+        (f"name\n{'x' * 300}\n", "line 2: name has 300 characters"),
+        ("name,train_split\na,train[:10%]\n", "line 2: train_split: split 'train[:10%]' cannot be read"),
+        ("name,hub_id\na,https://hub/a\n", "line 2: hub_id is 'https://hub/a', expected owner/name"),
     ],
 )
 def test_a_bad_catalogue_is_refused_in_one_message(tmp_path: Path, text: str, message: str) -> None:
@@ -92,12 +108,19 @@ def test_a_bad_catalogue_is_refused_in_one_message(tmp_path: Path, text: str, me
     with pytest.raises(UserError) as error:
         load_catalogue(path)
     assert message in str(error.value)
+    assert len(str(error.value)) < 500
     assert "mine.csv" in str(error.value)
 
 
 def test_unreadable_catalogues_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="No such file"):
+    with pytest.raises(UserError, match=r"none\.csv: No such file"):
         load_catalogue(tmp_path / "none.csv")
-    (tmp_path / "latin.csv").write_bytes(b"name\n\xe9t\xe9\n")
-    with pytest.raises(UserError, match="UTF-8"):
+    (tmp_path / "latin.csv").write_bytes(b"name,note\na,b\n\xe9t\xe9,x\n")
+    with pytest.raises(UserError, match=r"latin\.csv, line 3, column 'name': the byte 0xE9 is not UTF-8"):
         load_catalogue(tmp_path / "latin.csv")
+
+
+def test_names_as_the_hub_has_them_and_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_bytes("\ufeffname,subset,hub_id\nZaid/coqa,größe v1.0+x,a-b/c.d\n".encode())
+    assert load_catalogue(path)["Zaid/coqa/größe v1.0+x"].hub_id == "a-b/c.d"
