@@ -6,14 +6,27 @@ They stand here, not beside the module, because `t0train estimate` reads them wi
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from t0train.core.errors import UserError, nearest
 
 DropoutStyle = Literal["mesh", "elementwise"]
+
+_LARGEST = {
+    "vocab_size": 1 << 24,
+    "d_model": 1 << 17,
+    "d_kv": 1 << 16,
+    "d_ff": 1 << 20,
+    "num_layers": 1 << 9,
+    "num_heads": 1 << 12,
+    "relative_buckets": 1 << 16,
+    "relative_max_distance": 1 << 24,
+}
+"""Far beyond any T5 (XXL has 4,096 channels and 24 layers): what a damaged or hostile file says must cost nothing."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,18 @@ class T5Config:
     gated: bool = True
     tied: bool = False
     eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        for name, largest in _LARGEST.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
+                raise UserError(f"{name} is {_shown(value)}, but a whole number from 1 to {largest:,} is expected.")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"the dropout rate is {_shown(self.dropout)}, but one from 0 to below 1 is expected.")
+        if not 0 < self.eps < math.inf:
+            raise UserError(f"the norms' epsilon is {_shown(self.eps)}, but a small positive number is expected.")
+        if self.dropout_style not in get_args(DropoutStyle):
+            raise UserError(f"dropout_style is {_shown(self.dropout_style)}; expected mesh or elementwise.")
 
     @property
     def drops_weights(self) -> bool:
@@ -69,27 +94,33 @@ class T5Config:
         """
         if values.get("model_type") != "t5":
             raise UserError(
-                f"the model's type is {values.get('model_type')!r}, but t0train trains 't5' (T5 1.0 and 1.1, "
+                f"the model's type is {_shown(values.get('model_type'))}, but t0train trains 't5' (T5 1.0 and 1.1, "
                 "LM-adapted, T0)."
             )
-        layers = int(values["num_layers"])
-        if int(values.get("num_decoder_layers") or layers) != layers:
+        for key, meaning in _ELSEWHERE.items():
+            if values.get(key):
+                raise UserError(f"it has `{key}`: {meaning}.")
+        layers = values["num_layers"]
+        decoder_layers = values.get("num_decoder_layers")
+        if decoder_layers is not None and decoder_layers != layers:
             raise UserError(
-                f"the model has {layers} encoder and {values['num_decoder_layers']} decoder layers; "
+                f"the model has {_shown(layers)} encoder and {_shown(decoder_layers)} decoder layers; "
                 "t0train needs as many of one as of the other."
             )
         activation = str(values.get("feed_forward_proj", "relu"))
         if activation not in ("relu", "gated-gelu"):
-            raise UserError(f"the model's feed_forward_proj is {activation!r}; t0train knows relu and gated-gelu.")
+            raise UserError(
+                f"the model's feed_forward_proj is {_shown(activation)}; t0train knows relu and gated-gelu."
+            )
         return cls(
-            vocab_size=int(values["vocab_size"]),
-            d_model=int(values["d_model"]),
-            d_kv=int(values["d_kv"]),
-            d_ff=int(values["d_ff"]),
+            vocab_size=values["vocab_size"],
+            d_model=values["d_model"],
+            d_kv=values["d_kv"],
+            d_ff=values["d_ff"],
             num_layers=layers,
-            num_heads=int(values["num_heads"]),
-            relative_buckets=int(values.get("relative_attention_num_buckets", 32)),
-            relative_max_distance=int(values.get("relative_attention_max_distance", 128)),
+            num_heads=values["num_heads"],
+            relative_buckets=values.get("relative_attention_num_buckets", 32),
+            relative_max_distance=values.get("relative_attention_max_distance", 128),
             dropout=float(values.get("dropout_rate", 0.1)),
             gated=activation == "gated-gelu",
             tied=bool(values.get("tie_word_embeddings", True)) and bool(values.get("scale_decoder_outputs", True)),
@@ -133,13 +164,29 @@ def read_architecture(folder: Path) -> T5Config:
     name = "model.json" if (folder / "model.json").is_file() else "config.json"
     try:
         values = json.loads((folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {folder / name}: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(
+            f"{folder / name} holds {_shown(values)}, but an object with the model's sizes by name is expected."
+        )
     try:
         return T5Config.from_json(values) if name == "model.json" else T5Config.from_hf(values)
     except (UserError, KeyError, TypeError, ValueError) as error:
         detail = f"it has no {error}" if isinstance(error, KeyError) else error
         raise UserError(f"{folder / name}: {detail}") from error
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=repr)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+_ELSEWHERE = {
+    "quantization_config": "quantised weights cannot be trained or evaluated here; get the original ones",
+    "transformers_weights": "a file of another name has the weights; rename it to model.safetensors",
+}
+"""Keys of config.json that say that the weights are not what the usual files hold."""
 
 
 def _v11(d_model: int, d_kv: int, d_ff: int, num_layers: int, num_heads: int) -> T5Config:

@@ -15,7 +15,8 @@ from t0train.core.errors import UserError
 from t0train.model.build import meta_model
 from t0train.model.parts import local_part
 from t0train.model.t5 import T5
-from t0train.model.weights import LoadReport, find_weights, map_tensors
+from t0train.model.tensors import map_tensors, unread_files
+from t0train.model.weights import LoadReport, find_weights
 
 _EMBEDDINGS = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 # T5's first releases carried a bias for cross attention that no version of the model ever read
@@ -56,10 +57,11 @@ class Weights:
             return
         for name, parameter in parameters.items():
             mine, part = local_part(parameter, self.tensors[name])
-            # the extremes take no memory, and are undefined if any value is
-            if part.numel() and not torch.stack(part.aminmax()).isfinite().all():
-                raise UserError(f"{folder}: {name} holds infinite or undefined values.")
             mine.copy_(part)
+            # the extremes take no memory, and are undefined if any value is
+            if mine.numel() and not torch.stack(mine.aminmax()).isfinite().all():
+                kinds = f"{_kind(part)} in the file, {_kind(mine)} in the model"
+                raise UserError(f"{folder}: {name} holds infinite or undefined values ({kinds}).")
 
 
 def open_weights(
@@ -78,8 +80,9 @@ def open_weights(
         dropout_style=config.dropout_style if dropout_style is None else dropout_style,
     )
     if (folder / "model.json").is_file():
-        names = tuple(name for name, _ in meta_model(config).named_parameters())
-        return Weights(config, LoadReport(folder, names, (), (), config.tied), None)
+        parameters = dict(meta_model(config).named_parameters())
+        _check_size(folder, sum(parameter.numel() for parameter in parameters.values()))
+        return Weights(config, LoadReport(folder, tuple(parameters), (), (), config.tied), None)
     return _open_tensors(folder, config)
 
 
@@ -106,10 +109,14 @@ def load_model(
         dtype: of the parameters; float32, or bfloat16 to evaluate in half the memory.
 
     Raises:
-        UserError: nothing to load, missing or unexpected tensors, a head that is tied where it must not be, float16.
+        UserError: nothing to load, missing or unexpected tensors, a head that is tied where it must not be, infinite or
+            undefined values, a model that is to compute in float16.
     """
     if dtype == torch.float16:
-        raise UserError(_NO_FLOAT16.format(what="dtype float16"))
+        raise UserError(
+            "dtype float16: T5 was trained in bfloat16 and its feed-forward outputs exceed 65,504, the largest "
+            "float16; they become infinite. Use bfloat16 or float32."
+        )
     weights = open_weights(source, step=step, dropout=dropout, dropout_style=dropout_style)
     model = meta_model(weights.config, attention).to(dtype).to_empty(device="cpu")
     weights.fill(dict(model.named_parameters()))
@@ -117,10 +124,14 @@ def load_model(
     return model
 
 
-_NO_FLOAT16 = (
-    "{what}: T5 was trained in bfloat16 and its feed-forward outputs exceed 65,504, the largest float16; they become "
-    "infinite. Use bfloat16 or float32."
-)
+def _check_size(checkpoint: Path, parameters: int) -> None:
+    """Refuse a model description that the files cannot belong to, before memory for it is taken."""
+    held = sum(file.stat().st_size for file in (checkpoint / "state").glob("*") if file.is_file())
+    if held < 2 * parameters:  # bytes, if all were bfloat16
+        raise UserError(
+            f"{checkpoint}: model.json describes {parameters:,} parameters, but state/ holds {held:,} bytes; the "
+            "checkpoint is damaged (a file is missing) or put together from several."
+        )
 
 
 def _open_tensors(folder: Path, config: T5Config) -> Weights:
@@ -128,8 +139,6 @@ def _open_tensors(folder: Path, config: T5Config) -> Weights:
     parameters = dict(meta_model(untied).named_parameters())
     tensors, embeddings, unexpected = dict[str, Tensor](), dict[str, Tensor](), list[str]()
     for name, tensor in map_tensors(folder):
-        if tensor.dtype == torch.float16:
-            raise UserError(_NO_FLOAT16.format(what=f"{folder}: tensor {name} is float16"))
         if name in _EMBEDDINGS:
             embeddings[name] = tensor
         elif name not in parameters:
@@ -152,15 +161,23 @@ def _open_tensors(folder: Path, config: T5Config) -> Weights:
     _check_head(folder, config, config.tied, tied, absent)
     if tied:
         tensors.pop("lm_head.weight", None)
-    report = LoadReport(folder, tuple(tensors), tuple(embeddings), tuple(unexpected), tied)
+    stored_as = tuple(sorted({_kind(tensor) for tensor in tensors.values()}))
+    report = LoadReport(
+        folder, tuple(tensors), tuple(embeddings), tuple(unexpected), tied, unread_files(folder), stored_as
+    )
     return Weights(replace(config, tied=tied), report, tensors)
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _check_shape(folder: Path, name: str, tensor: Tensor, parameter: Tensor) -> None:
     if tensor.shape != parameter.shape:
+        is_transposed = tensor.shape == parameter.shape[::-1]
         raise UserError(
-            f"{folder}: {name} is {list(tensor.shape)}, but the model that config.json describes has "
-            f"{list(parameter.shape)} there."
+            f"{folder}: {name} is {list(tensor.shape)}{' (transposed?)' if is_transposed else ''}, but the model that "
+            f"config.json describes has {list(parameter.shape)} there."
         )
 
 
@@ -173,7 +190,18 @@ def _check_names(folder: Path, missing: set[str], unexpected: list[str]) -> None
             found.append(f"{kind} {len(names)} tensors ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})")
     raise UserError(
         f"{folder}: the file {' and '.join(found)}; it is no whole T5 of the kind that config.json describes."
+        + _prefix_remark(missing, unexpected)
     )
+
+
+def _prefix_remark(missing: set[str], unexpected: list[str]) -> str:
+    """What to do if the names are right behind what some wrapper (DDP, torch.compile, a training loop) put first."""
+    for name in unexpected[:20]:
+        for right in missing:
+            prefix = name.removesuffix(right)
+            if name.endswith(f".{right}") and sum(other.startswith(prefix) for other in unexpected) >= len(missing):
+                return f" The names begin with {prefix!r}, as a wrapper leaves them: save them without it."
+    return ""
 
 
 def _check_head(folder: Path, config: T5Config, said_tied: bool, tied: bool, absent: bool) -> None:

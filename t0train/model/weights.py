@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from t0train.checkpoint import MANIFEST, list_checkpoints, step_of
 from t0train.core.errors import UserError
@@ -16,8 +12,6 @@ from t0train.core.files import refuse_linked_folders, write_json
 
 _CONFIG = "config.json"
 _SELECTED = "selected.json"
-_SAFE = ("model.safetensors.index.json", "model.safetensors")
-_PICKLED = ("pytorch_model.bin.index.json", "pytorch_model.bin")
 
 
 @dataclass(frozen=True)
@@ -30,6 +24,8 @@ class LoadReport:
         copies: tensors that repeat the shared embedding, checked to be equal to it.
         ignored: tensors that no T5 reads.
         tied: whether the embedding serves as head (T5 1.0).
+        unread: files with weights that were passed over, as transformers does.
+        stored_as: floating-point types of the file.
     """
 
     source: Path
@@ -37,6 +33,8 @@ class LoadReport:
     copies: tuple[str, ...]
     ignored: tuple[str, ...]
     tied: bool
+    unread: tuple[str, ...] = ()
+    stored_as: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         head = "tied to the embedding, scaled by d_model ** -0.5" if self.tied else "untied, unscaled"
@@ -45,7 +43,15 @@ class LoadReport:
             parts.append(f"{len(self.copies)} copies of the embedding")
         if self.ignored:
             parts.append(f"ignored: {', '.join(self.ignored)}")
+        if "float16" in self.stored_as:
+            parts.append("stored as float16, which keeps 3 digits and nothing below 3e-8")
+        if self.unread:
+            parts.append(f"not read: {_listed(self.unread)}")
         return "; ".join(parts)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def find_weights(source: str | Path, step: int | None = None) -> Path:
@@ -68,6 +74,10 @@ def find_weights(source: str | Path, step: int | None = None) -> Path:
         return find_checkpoint(folder, step)
     if step is not None:
         raise UserError(f"{folder} is no run folder (no checkpoints/ in it): --step {step} means nothing there.")
+    if (folder / "adapter_config.json").is_file() and not (folder / _CONFIG).is_file():
+        raise UserError(
+            f"{folder} holds an adapter (PEFT), no whole model; merge it into its base model and save that."
+        )
     if not folder.is_dir() or not any((folder / name).is_file() for name in ("model.json", _CONFIG)):
         raise UserError(
             f"{folder} holds no model: expected config.json with safetensors (Hugging Face), a checkpoint's "
@@ -141,45 +151,3 @@ def _from_hub(name: str) -> Path:
             "the connection, or download the model elsewhere and give its folder."
         ) from error
     raise UserError(f"the hub's {name} has neither safetensors nor .bin weights for PyTorch.")
-
-
-def map_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """Name and value of every tensor of a folder in Hugging Face's layout.
-
-    The files are mapped into memory: a tensor is read when it is used, and its pages are the system's to drop.
-
-    Raises:
-        UserError: no weights, a missing shard, or a damaged file.
-    """
-    for file in _weight_files(folder):
-        try:
-            if file.suffix == ".safetensors":
-                from safetensors import safe_open
-
-                with safe_open(str(file), framework="pt") as content:
-                    for name in content.keys():  # noqa: SIM118 (no mapping)
-                        yield name, content.get_tensor(name)
-            else:
-                yield from torch.load(file, map_location="cpu", weights_only=True, mmap=True).items()
-        except UserError:
-            raise
-        except Exception as error:  # the readers raise a wide range of errors for damaged files
-            reason = str(error).splitlines()[0] if str(error) else ""
-            raise UserError(f"{file} is damaged or no weights file ({type(error).__name__}: {reason}).") from error
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    for name in (*_SAFE, *_PICKLED):
-        path = folder / name
-        if not path.is_file():
-            continue
-        if path.suffix != ".json":
-            return [path]
-        try:
-            shards = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (OSError, ValueError, KeyError, AttributeError) as error:
-            raise UserError(f"{path} is no index of weight files: {error}") from error
-        if absent := [shard for shard in shards if not (folder / shard).is_file()]:
-            raise UserError(f"{folder} lacks {len(absent)} of {len(shards)} weight files, the first is {absent[0]}.")
-        return [folder / shard for shard in shards]
-    raise UserError(f"{folder} has a config.json but no weights: expected {_SAFE[1]}, {_PICKLED[1]} or their index.")

@@ -96,10 +96,6 @@ def test_an_embedding_named_only_by_its_users_is_found(tmp_path: Path) -> None:
     assert torch.equal(load_model(write_hf(tmp_path, model, rename)).shared.weight, model.shared.weight)
 
 
-def spoil_half(tensors: Tensors) -> None:
-    tensors.update({name: tensor.half() for name, tensor in tensors.items()})
-
-
 SPOILED: dict[str, tuple[Callable[[Tensors], Any], str]] = {
     "no head": (lambda t: t.pop("lm_head.weight"), r"head of its own.*no lm_head\.weight"),
     "tied head": (lambda t: t.update({"lm_head.weight": t["shared.weight"].clone()}), "equal to the embedding"),
@@ -108,7 +104,6 @@ SPOILED: dict[str, tuple[Callable[[Tensors], Any], str]] = {
     "unexpected": (lambda t: t.update({"adapter.weight": torch.ones(2)}), r"unknown 1 tensors \(adapter\.weight"),
     "shape": (lambda t: t.update({"lm_head.weight": torch.ones(98, 32)}), r"\[98, 32\].*\[97, 32\]"),
     "infinite": (lambda t: t["lm_head.weight"].view(-1)[:1].fill_(torch.inf), "infinite"),
-    "float16": (spoil_half, "float16.*65,504"),
 }
 
 
@@ -200,7 +195,7 @@ def test_damaged_checkpoints_are_noticed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"damaged: state/{tensors.name} has SHA-256"):
         load_model(tmp_path)
     tensors.unlink()
-    with pytest.raises(UserError, match="is missing"):
+    with pytest.raises(UserError, match="a file is missing"):
         load_model(tmp_path)
 
 
