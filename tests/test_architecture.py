@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "estimate",
         "checkpoint",
     },
-    "evals": {"core", "config", "prompts", "tasks", "mixture", "data", "model"},
+    "evals": {"core", "config", "prompts", "tasks", "mixture", "data", "checkpoint", "model"},
     "report": {"core", "config"},
     "toy": {"core", "prompts"},  # prompts: the vocabulary is trained on rendered text
 }

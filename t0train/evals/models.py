@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from t0train.checkpoint import read_manifest
 from t0train.config import RunConfig, load_config
 from t0train.config.deviations import flatten
 from t0train.core.errors import UserError
@@ -127,15 +127,14 @@ def run_config_of(source: str) -> RunConfig | None:
 
 def _check_vocabulary(checkpoint: Path, vocabulary: Vocabulary) -> int:
     """Compare with the vocabulary that the run was trained with; returns the checkpoint's step."""
-    manifest = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
-    trained_with = manifest["identity"]["vocabulary (fingerprint)"]
+    manifest = read_manifest(checkpoint, check_files=False)
+    trained_with = manifest.identity.get("vocabulary (fingerprint)")
     if trained_with != vocabulary.fingerprint:
         raise UserError(
             f"{vocabulary.path} is not the vocabulary that {checkpoint} was trained with (fingerprint "
             f"{vocabulary.fingerprint} instead of {trained_with}); put the run's own vocabulary back there."
         )
-    step: int = manifest["step"]
-    return step
+    return manifest.step
 
 
 def _placed(model: T5, device: str = "auto") -> T5:

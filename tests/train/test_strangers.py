@@ -99,6 +99,16 @@ def plant_object(checkpoint: Path, marker: Path, metadata: Any) -> None:
     metadata.storage_data[MetadataIndex(name)] = _StorageInfo(file.name, 0, file.stat().st_size)
 
 
+@pytest.mark.parametrize("command", ["eval", "generate", "export", "train --resume"])
+def test_a_manifest_without_identity_is_one_sentence(run: Path, received: Path, command: str) -> None:
+    for checkpoint in (received / "checkpoints").glob("step-*"):
+        seal(checkpoint, identity=[])
+    ended = t0train(*commands(run, received)[command])
+    assert ended.returncode == 2, ended.stderr
+    assert "manifest.json: identity: " in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, T5]:
     """A checkpoint of a very small model."""
