@@ -49,23 +49,15 @@ def command(
 
 def _read_jsonl(path: Path) -> list[dict[str, Any]]:
     from t0train.core.errors import UserError
+    from t0train.core.text import read_json_lines
 
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
     rows = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
+    for number, _, row in read_json_lines(path):
+        if row is None:
             continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}, line {number}: not JSON ({error}); one object a line is expected.") from error
-        if not isinstance(row, dict) or not isinstance(row.get("input"), str):
-            raise UserError(
-                f'{path}, line {number}: an object with a text "input" is expected, found {line.strip()[:80]}'
-            )
+        if not isinstance(row.get("input"), str):
+            found = json.dumps(row, ensure_ascii=False)[:80]
+            raise UserError(f'{path}, line {number}: an object with a text "input" is expected, found {found}')
         rows.append(row)
     return rows
 

@@ -140,6 +140,31 @@ def parse_json(text: str, where: str, what: str = "JSON") -> Any:
         raise UserError(f"{where}: not {what}: {error}.") from error
 
 
+def read_json_lines(path: Path) -> Iterator[tuple[int, bytes, dict[str, Any] | None]]:
+    """Number and bytes of every line of a file of JSON lines, and its object; None where the line is blank.
+
+    Raises:
+        UserError: a line that is no JSON object, or what `parse_json` and `read_lines` refuse; with the line.
+    """
+    for number, line in enumerate(read_lines(path), 1):
+        where = f"{path}, line {number}"
+        text = decode(line, where).strip()
+        if text.startswith("["):
+            raise UserError(
+                f"{where}: an array, but one object a line is expected. A file that is one array of objects is read as"
+                " rows if its name ends in .json."
+            )
+        yield number, line, as_object(parse_json(text, where, "one JSON object"), where) if text else None
+
+
+def as_object(value: Any, where: str) -> dict[str, Any]:
+    """A parsed JSON value, if it is an object. Raises `UserError`."""
+    if not isinstance(value, dict):
+        kind = {list: "an array", str: "a text", bool: "a boolean", type(None): "null"}.get(type(value), "a number")
+        raise UserError(f"{where}: {kind}, expected an object: names of columns and their values.")
+    return value
+
+
 def _depth(value: Any) -> int:
     depth, level = 0, [value]
     while level := [one for one in level if isinstance(one, list | dict)]:

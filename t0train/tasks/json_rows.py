@@ -12,7 +12,7 @@ import numpy as np
 
 from t0train.core.errors import UserError, explain_os_errors
 from t0train.core.files import file_state
-from t0train.core.text import decode, parse_json, read_lines, read_text
+from t0train.core.text import as_object, decode, parse_json, read_json_lines, read_lines, read_text
 
 
 class JsonRows:
@@ -44,13 +44,11 @@ class _Lines:
         names: dict[str, None] = {}
         starts, ends = [], []
         place = 0
-        for number, line in enumerate(read_lines(path), 1):
+        for _, line, row in read_json_lines(path):
             start, place = place, place + len(line)
-            where = f"{path}, line {number}"
-            if text := decode(line, where).strip():
-                names.update(dict.fromkeys(_row(text, where)))
-            else:
+            if row is None:
                 continue
+            names.update(dict.fromkeys(row))
             if self._kept is not None:
                 self._kept.append(line)
             starts.append(start)
@@ -77,28 +75,12 @@ class _Lines:
         return [json.loads(decode(line, str(self.path))) for line in lines]
 
 
-def _row(text: str, where: str) -> dict[str, Any]:
-    if text.startswith("["):
-        raise UserError(
-            f"{where}: an array, but one object a line is expected. A file that is one array of objects is read if its"
-            " name ends in .json."
-        )
-    return _object(parse_json(text, where, "one JSON object"), where)
-
-
-def _object(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        kind = {list: "an array", str: "a text", bool: "a boolean", type(None): "null"}.get(type(value), "a number")
-        raise UserError(f"{where}: {kind}, expected an object: names of columns and their values.")
-    return value
-
-
 class _Array:
     """The objects of one file that is an array; they are kept in memory."""
 
     def __init__(self, path: Path) -> None:
         elements = parse_json(read_text(path), str(path))
-        self._rows = [_object(row, f"{path}, element {number}") for number, row in enumerate(elements, 1)]
+        self._rows = [as_object(row, f"{path}, element {number}") for number, row in enumerate(elements, 1)]
         self.columns = list(dict.fromkeys(name for row in self._rows for name in row))
 
     def __len__(self) -> int:
