@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from t0train.config.schema import RunConfig
 from t0train.core.errors import UserError, nearest
 from t0train.core.hashing import content_hash
+from t0train.core.text import read_text
 
 Model = TypeVar("Model", bound=BaseModel)
 _INCLUDES = "defaults"
@@ -73,10 +74,8 @@ def _read(kind: str, path: Path, including: tuple[Path, ...]) -> DictConfig:
     if path.resolve() in including:
         raise UserError(f"{path} includes itself by way of {including[-1]}; remove one of the `{_INCLUDES}` entries.")
     try:
-        content = OmegaConf.create(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}.") from error
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        content = OmegaConf.create(read_text(path))
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, DictConfig):
         raise UserError(f"{path} holds no keys at its top level, but a mapping of keys to values is expected.")

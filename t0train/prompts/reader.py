@@ -16,6 +16,7 @@ import yaml
 
 from t0train.core.errors import UserError, nearest
 from t0train.core.files import file_state
+from t0train.core.text import read_text
 from t0train.prompts.install import collection_folder
 from t0train.prompts.template import Template
 
@@ -112,10 +113,10 @@ def _roots(folders: Sequence[Path]) -> list[Path]:
 def _read(path: Path, dataset: str, subset: str, state: tuple[int, int, int, int]) -> dict[str, Template]:
     """Templates of one file. `state` is part of the cache's key only: an edited file is read again."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a safe loader)
+        content = yaml.load(read_text(path), Loader=_Loader)  # noqa: S506 (a safe loader)
         entries = content["templates"]
         templates = [_template(dataset, subset, str(uid), entry) for uid, entry in entries.items()]
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         raise UserError(f"{path} is not YAML that promptsource would write: {error}") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(

@@ -164,7 +164,7 @@ def test_another_vocabulary_or_a_damaged_checkpoint_is_refused(run: Path, tmp_pa
 def test_generate_from_a_prompt_a_file_and_stdin(run: Path, tmp_path: Path) -> None:
     prompts = ["the film was good ?", "the film was very very good . yes or no"]
     file = tmp_path / "prompts.jsonl"
-    file.write_text("".join(json.dumps({"id": i, "input": text}) + "\n" for i, text in enumerate(prompts)))
+    file.write_text("\ufeff" + "".join(json.dumps({"id": i, "input": text}) + "\n" for i, text in enumerate(prompts)))
     options = ("--max-new-tokens", "6")
     from_file = t0train("generate", run, "--input", file, *options)
     assert from_file.returncode == 0, from_file.stderr

@@ -82,7 +82,7 @@ def test_a_circle_of_includes_is_refused(loop: list[str], write: Write) -> None:
         ("seed: 1\nseed: 2", "duplicate key seed"),
         ("- seed", "mapping of keys to values"),
         ('seed: "${nothing}"', "nothing"),
-        ("\udcff", "not valid YAML"),
+        ("seed: 1\nname: caf\udce9", "line 2: the byte 0xE9 is not UTF-8"),
     ],
 )
 def test_broken_files_are_named(text: str, words: str, tmp_path: Path) -> None:
@@ -91,6 +91,10 @@ def test_broken_files_are_named(text: str, words: str, tmp_path: Path) -> None:
     message = complaint(path)
     assert words in message
     assert str(tmp_path) in message
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(write: Write) -> None:
+    assert load_config(write("\ufeffseed: 3\n")).seed == 3
 
 
 def test_values_may_refer_to_other_keys(write: Write) -> None:
