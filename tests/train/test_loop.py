@@ -97,6 +97,7 @@ def test_temporary_checkpoints_go_with_the_next(configure: Callable[..., RunConf
     assert sorted(path.name for path in (run / "checkpoints").glob("step-*")) == ["step-00000004", "step-00000007"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_loses_no_more_than_the_minutes(straight: Path, world: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     settings = (f"output={folder}", "train.checkpoint={every: 1000, minutes: 0.002}")
