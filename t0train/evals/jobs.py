@@ -16,10 +16,11 @@ from t0train.evals.bigbench import big_bench_prompts
 from t0train.evals.prompts import RankedPrompt, stored_prompts
 from t0train.evals.suites import Missing, SuiteEntry, resolve_suite, split_missing, task_files
 from t0train.evals.texts import TextPrompt, text_prompts
-from t0train.tasks import Dataset, load_catalogue, open_table
+from t0train.tasks import Dataset, list_missing, load_catalogue, open_table
 from t0train.tasks.files import content_identity
 
 _NO_ROW = "no prompt applies to any row that was drawn"
+_NO_SCORES = 'no example that was drawn has "target_scores", so there are no choices to rank'
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,16 @@ def build_jobs(
     entries = resolve_suite(suite, load_catalogue() if catalogue is None else catalogue, templates, seed)
     entries, missing = split_missing(entries, source)
     jobs = [_job(entry, source, vocabulary, store_folder(store), limit, seed) for entry in entries]
-    missing += [Missing(job.entry.dataset.key, job.entry.split, _NO_ROW) for job in jobs if not job.items]
+    empty = [
+        Missing(job.entry.dataset.key, job.entry.split, _NO_SCORES if job.entry.asked.kind == "bigbench" else _NO_ROW)
+        for job in jobs
+        if not job.items
+    ]
     jobs = [job for job in jobs if job.items]
     if not jobs and entries:
-        raise UserError(f"suite {suite.name}: nothing to score: {_NO_ROW}.")
-    return jobs, missing
+        lines = list_missing([(table.dataset, table.split, table.reason) for table in empty])
+        raise UserError(f"suite {suite.name}: nothing to score:\n{lines}")
+    return jobs, [*missing, *empty]
 
 
 def _job(entry: SuiteEntry, source: str, vocabulary: Vocabulary, store: Path, limit: int | None, seed: int) -> Job:

@@ -149,6 +149,8 @@ def no_source(source: Path) -> str:
 
 def _similar(dataset: Dataset, source: Path) -> str:
     """A folder that may be meant, as a hint."""
+    if other := _other_level([dataset.folder], source):
+        return f" (did you mean data.source={other}?)"
     name = source / dataset.origin[0]
     if not dataset.origin[1] and name.is_dir() and split_files(name):
         return f" (move what lies in {name} into {source / dataset.folder})"
@@ -228,8 +230,13 @@ def explain_nothing_found(datasets: Iterable[Dataset], source: str) -> str:
     if any((place / folder).exists() for folder in folders):
         return ""
     found = f"{source} holds none of their folders, such as {sorted(folders)[0]}; there: {describe(place)}"
-    below = [path for path in sorted(place.iterdir()) if path.is_dir()][:100]
-    for other in (place.absolute().parent, *below):
-        if any((other / folder).is_dir() for folder in folders):
-            return f"{found} (did you mean {other}, which holds some of them?)"
+    if other := _other_level(folders, place):
+        return f"{found} (did you mean {other}, which holds some of them?)"
     return found if len(folders) > 1 else ""
+
+
+def _other_level(folders: Iterable[str], source: Path) -> Path | None:
+    """The folder above a source, or one right below it, that holds one of the dataset folders."""
+    below = (path for path in sorted(source.iterdir())[:1000] if path.is_dir())
+    others = (source.absolute().parent, *below)
+    return next((other for other in others if any((other / folder).is_dir() for folder in folders)), None)

@@ -272,7 +272,7 @@ def test_bad_input_gives_one_message(films: Path, vocabulary: Vocabulary) -> Non
     )
     (films / "templates" / "imdb").mkdir(exist_ok=True)
     (films / "templates" / "imdb" / "templates.yaml").write_text(TEMPLATES)
-    with pytest.raises(UserError, match=r"(?s)none of the suite's 2 tables.*films, test: .*imdb, validation: "):
+    with pytest.raises(UserError, match=r"(?s)none of the suite's 2 tables.*films \(test\): .*imdb \(validation\): "):
         run(films, vocabulary, chosen=missing, catalogue={**load_catalogue(), **CATALOGUE})
     with pytest.raises(UserError, match=r"vocabulary .* has .* pieces, but the model's embedding has 100 rows"):
         evaluate(small_model(100), vocabulary, suite())

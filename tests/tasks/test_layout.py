@@ -130,6 +130,8 @@ def test_a_folder_one_level_too_high_or_too_low_is_noticed(tmp_path: Path) -> No
         reason = explain_nothing_found(both, str(source))
         assert f"{source} holds none of their folders" in reason
         assert f"did you mean {tmp_path / 'rows'}, which" in reason
+        with pytest.raises(UserError, match=rf"did you mean data\.source={tmp_path / 'rows'}\?"):
+            open_table(MINE, "train", str(source))
     (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
     reason = explain_nothing_found(both, str(tmp_path / "elsewhere"))
     assert "there: deep/" in reason
