@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 from t0train.core.errors import UserError
 
 _ROWS_PER_BYTE = 10_000  # more is a damaged or forged header: even a column of one value takes some bytes
+_MAX_RATIO = 200  # of what a row group unpacks to and its file
+_FREE = 1 << 30  # bytes that may be unpacked whatever the ratio
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
 Decoder = Callable[[Any], Any]
@@ -87,7 +89,14 @@ def open_parquet(files: Sequence[Path]) -> ArrowRows:
             file = pq.ParquetFile(path, page_checksum_verification=True)
             metadata = file.metadata
             schema = file.schema_arrow
-            sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+            groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+            sizes = [group.num_rows for group in groups]
+            unpacked = max((group.total_byte_size for group in groups), default=0)
+        if unpacked > max(_FREE, _MAX_RATIO * path.stat().st_size):
+            raise UserError(
+                f"cannot read {path}: it has {path.stat().st_size:,} bytes, and a row group unpacks to {unpacked:,},"
+                " which is not plausible for rows of text."
+            )
         _plausible(path, sum(sizes), min(sizes, default=0))
         for group, size in enumerate(sizes):
             parts.append(_Part(path, sum(sizes[:group]), size, schema, _group_loader(file, group)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from t0train.core.errors import UserError
 
-_SPLIT = re.compile(r"(?P<name>\w[\w.-]*)(?:\[(?P<start>\d*):(?P<stop>\d*)\])?", re.ASCII)
+_SPLIT = re.compile(r"(?P<name>\w[\w.-]*)(?:\[(?P<start>\d{0,15}):(?P<stop>\d{0,15})\])?", re.ASCII)
 
 
 @dataclass(frozen=True)

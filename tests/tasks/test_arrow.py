@@ -15,6 +15,7 @@ import pytest
 
 from t0train.core.errors import UserError
 from t0train.tasks import Dataset, Table, open_table
+from t0train.tasks.arrow import open_parquet
 
 MINE = Dataset("mine")
 
@@ -224,6 +225,16 @@ def _zigzag(number: int) -> bytes:
         number >>= 7
         if not number:
             return bytes(digits)
+
+
+def test_row_groups_that_unpack_to_absurdly_much_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mine" / "default" / "train.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"text": ["0" * (8 << 20)]}), path, compression="zstd", use_dictionary=False)
+    assert len(opened(tmp_path).rows()[0]["text"]) == 8 << 20
+    monkeypatch.setattr("t0train.tasks.arrow._FREE", 1 << 20)
+    with pytest.raises(UserError, match=r"a row group unpacks to 8,\d\d\d,\d\d\d"):
+        open_parquet([path])
 
 
 def test_checksums_of_pages_are_compared(tmp_path: Path) -> None:

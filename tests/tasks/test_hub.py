@@ -38,6 +38,16 @@ def test_rows_and_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hub.calls == [(("nyu-mll/glue", "mrpc"), {"split": "test", "revision": "abc"})]
 
 
+def test_bytes_are_text_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"id": 0, "raw": "café".encode()}, {"id": 1, "raw": b"caf\xe9"}]
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.Dataset.from_list(rows))
+    table = open_table(Dataset("mine", hub_id="a/b"), "train", "hub")
+    assert table.rows(0, 1) == [{"id": 0, "raw": "café"}]
+    assert table.rows(columns=["id"]) == [{"id": 0}, {"id": 1}]
+    with pytest.raises(UserError, match="mine of the hub, column 'raw', row 2: the byte 0xE9"):
+        table.rows()
+
+
 def test_script_datasets_are_read_from_the_hubs_parquet_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "load_dataset", hub := Hub())
     open_table(load_catalogue()["xsum"], "train", "hub")
