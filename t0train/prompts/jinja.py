@@ -6,141 +6,30 @@ Source of the environment: promptsource 0.2.3, `promptsource/templates.py` (glob
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import jinja2
 from jinja2 import meta, nodes
-from jinja2.filters import do_truncate
-from jinja2.runtime import Context, markup_join
-from jinja2.sandbox import SandboxedEnvironment
+from jinja2.runtime import Context
 
-from t0train.prompts.notes import Note
+from t0train.prompts.filters import make_filters, make_tests
+from t0train.prompts.methods import MUTATORS, Environment
+from t0train.prompts.printing import STATE
 from t0train.prompts.rendering import Rendering
-from t0train.prompts.rewrite import (
-    JOIN,
-    MOST_CHARACTERS,
-    PRINT,
-    PRINT_TRUNCATED,
-    SELECT_CHOICE,
-    Rewriter,
-)
+from t0train.prompts.rewrite import MOST_CHARACTERS, Rewriter
 
-_MUTATORS = {
-    "append",
-    "clear",
-    "extend",
-    "insert",
-    "pop",
-    "popitem",
-    "remove",
-    "reverse",
-    "setdefault",
-    "sort",
-    "update",
-}
-_STATE = "state of the rendering"  # with blanks: no template can name it and no column hides it
+MOST_SOURCE = 50_000  # characters of a source; the longest of promptsource's has 2,849
+TRUNCATED_END = f" | string | truncate({MOST_CHARACTERS}) }}}}"
 
 
-@jinja2.pass_context
-def _choice(context: Context, options: Sequence[Any]) -> Any:
-    return state_of(context).choice(options)
-
-
-@jinja2.pass_context
-def _random(context: Context, options: Sequence[Any]) -> Any:
-    """Jinja's built-in filter of that name, drawing from the rendering's own generator."""
-    try:
-        return state_of(context).choice(options)
-    except IndexError:
-        return context.environment.undefined("No random item, sequence was empty.")
-
-
-class _NoChoice(jinja2.Undefined):
-    """What an index that selects no answer choice gives; prints as any undefined value, but is noted differently."""
-
-
-def _text(context: Context, value: Any) -> str:
-    """`value` as Jinja prints it, with a note where that is dubious."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        state_of(context).note(Note.NULL)
-    elif isinstance(value, jinja2.Undefined):
-        state_of(context).note(Note.NO_CHOICE if isinstance(value, _NoChoice) else Note.UNDEFINED)
-    elif isinstance(value, list | tuple | dict) and _holds_null(value):
-        state_of(context).note(Note.NULL)
-    return str(value)
-
-
-def _holds_null(value: list[Any] | tuple[Any, ...] | dict[Any, Any]) -> bool:
-    parts = value.values() if isinstance(value, dict) else value
-    return any(part is None or (isinstance(part, list | tuple | dict) and _holds_null(part)) for part in parts)
-
-
-@jinja2.pass_context
-def _print(context: Context, value: Any) -> str:
-    return _text(context, value)
-
-
-@jinja2.pass_context
-def _print_truncated(context: Context, value: Any) -> str:
-    text = _text(context, value)
-    return text if len(text) <= MOST_CHARACTERS else do_truncate(context.environment, text, MOST_CHARACTERS)
-
-
-@jinja2.pass_context
-def _join(context: Context, values: list[Any]) -> str:
-    """The operator `~`."""
-    texts = [_text(context, value) for value in values]
-    return markup_join(texts) if context.eval_ctx.autoescape or context.eval_ctx.volatile else "".join(texts)
-
-
-@jinja2.pass_context
-def _select_choice(context: Context, choices: Any, index: Any) -> Any:
-    """`choices[index]`, with a note where the index counts from the end or selects nothing."""
-    if type(index) is int and index < 0:
-        state_of(context).note(Note.LAST_CHOICE)
-    value = context.environment.getitem(choices, index)
-    return _NoChoice(obj=choices, name=index) if isinstance(value, jinja2.Undefined) else value
-
-
-def state_of(context: Context) -> Rendering:
-    """The state of the rendering that a filter or function works for."""
-    state: Rendering = context.parent[_STATE]
-    return state
-
-
-def _most_frequent(items: Iterable[Any]) -> list[Any] | None:
-    """All items that occur most often, in order of first occurrence; None when there are no items."""
-    counts = Counter(items).most_common() if items else []
-    return [item for item, count in counts if count == counts[0][1]] if counts else None
-
-
-def _highlight(text: str) -> str:
-    return "<span style='color: #F08080'>" + text + "</span>"
-
-
-def _environment() -> SandboxedEnvironment:
-    """Not the immutable sandbox: templates of the collection append to lists of their own."""
-    environment = SandboxedEnvironment()
+def _environment() -> Environment:
+    environment = Environment()
     environment.globals["zip"] = zip
-    environment.filters.update(
-        {
-            "choice": _choice,
-            "random": _random,
-            "most_frequent": _most_frequent,
-            "highlight": _highlight,
-            "string": _print,
-            PRINT: _print,
-            PRINT_TRUNCATED: _print_truncated,
-            JOIN: _join,
-            SELECT_CHOICE: _select_choice,
-        }
-    )
+    del environment.globals["lipsum"]  # draws words at random, without a seed
+    environment.filters = make_filters()
+    environment.tests = make_tests()
     return environment
 
 
@@ -156,7 +45,7 @@ class Program:
         reads: every name that it looks up outside itself, Jinja's globals included.
         columns: those of `reads` that can only come from the row (and `answer_choices`).
         required: those of `columns` without a fallback in the source (`is defined`, `default`).
-        mutates: it calls list or dict methods that change their object; a row must be copied first.
+        mutates: it names list or dict methods that change their object; a row must be copied first.
         draws: it contains a random filter.
     """
 
@@ -167,11 +56,20 @@ class Program:
     mutates: bool
     draws: bool
 
-    def run(self, values: dict[str, Any], state: Rendering) -> str:
-        """The rendered text. Whatever Jinja or the template's own expressions raise comes through."""
-        # As Template.render does, but with the globals merged by us: Jinja's own merge takes half of the time.
-        context = self.template.new_context({**_GLOBALS, **values, _STATE: state}, shared=True)
+    def run(self, scope: dict[str, Any]) -> str:
+        """The rendered text. Whatever Jinja or the template's own expressions raise comes through.
+
+        Args:
+            scope: as `make_scope` gives it.
+        """
+        # As Template.render does, without its merge of the globals, which takes half of the time.
+        context = Context(ENVIRONMENT, scope, None, self.template.blocks)
         return "".join(self.template.root_render_func(context))
+
+
+def make_scope(values: dict[str, Any], state: Rendering) -> dict[str, Any]:
+    """The names that a template sees: Jinja's functions, hidden by columns of their names, and our state."""
+    return {**_GLOBALS, **values, STATE: state}
 
 
 @lru_cache(maxsize=8192)
@@ -181,6 +79,17 @@ def compile_source(source: str) -> Program:
     Raises:
         jinja2.TemplateSyntaxError: the source is not valid Jinja.
     """
+    if len(source) > MOST_SOURCE:
+        raise jinja2.TemplateSyntaxError(f"it has {len(source):,} characters, at most {MOST_SOURCE:,} are read", 1)
+    try:
+        return _compile(source)
+    except RecursionError as error:
+        raise jinja2.TemplateSyntaxError("it is nested too deeply", 1) from error
+    except (SyntaxError, MemoryError, OverflowError, ValueError) as error:  # of the Python code that Jinja makes of it
+        raise jinja2.TemplateSyntaxError(f"it cannot be compiled: {error}", 1) from error
+
+
+def _compile(source: str) -> Program:
     tree = ENVIRONMENT.parse(source)
     columns = frozenset(meta.find_undeclared_variables(tree))
     # Jinja reports a namespace that an inner block assigns to as undeclared; only {% set %} can have made it.
@@ -188,17 +97,31 @@ def compile_source(source: str) -> Program:
     names = {node.name for node in tree.find_all(nodes.Name)}
     filters = {node.name for node in tree.find_all(nodes.Filter)}
     strings = {node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)}  # map("choice")
+    attributes = {node.attr for node in tree.find_all(nodes.Getattr)}
     required = columns - _with_fallback(tree)
-    mutates = any(node.attr in _MUTATORS for node in tree.find_all(nodes.Getattr))
-    Rewriter().visit(tree).set_environment(ENVIRONMENT)
+    Rewriter(_expressions(source)).visit(tree).set_environment(ENVIRONMENT)
     return Program(
         template=ENVIRONMENT.from_string(tree),
         reads=columns | (names & _GLOBALS.keys()),
         columns=columns,
         required=required,
-        mutates=mutates,
+        mutates=bool(MUTATORS & (attributes | strings)),  # as a string: x["pop"](), x | attr("pop")
         draws=bool({"choice", "random"} & (filters | strings)),
     )
+
+
+def _expressions(source: str) -> list[str]:
+    """The printed expressions of a source, in order, as they are written."""
+    expressions: list[str] = []
+    inside = False
+    for _, kind, text in ENVIRONMENT.lex(source):
+        if kind == "variable_begin":
+            expressions.append("")
+        inside = kind != "variable_end" and (inside or kind == "variable_begin")
+        if inside and kind != "variable_begin":
+            expressions[-1] += text
+    end = TRUNCATED_END.removesuffix("}}")
+    return [expression.removesuffix(end).strip() for expression in expressions]
 
 
 def _with_fallback(tree: nodes.Template) -> set[str]:

@@ -1,39 +1,76 @@
 """What is changed in a template's syntax tree before it is compiled. None of it changes a text that is printed.
 
 Jinja decides at compile time what is called where; only on the tree can we see that a value is printed, that a field
-is read and not called, or that a choice is selected. The operations put in are filters of names that no template can
-write, defined in `t0train.prompts.jinja`.
+is read and not called, that a choice is selected, or that a loop begins. The operations put in are filters of names
+that no template can write, defined in `t0train.prompts.filters`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
+from t0train.prompts.rendering import MACRO, STEP
+
 MOST_CHARACTERS = 2048  # of a printed expression, where promptsource truncates
+CHOICES = "answer_choices"
 PRINT = " print"
 PRINT_TRUNCATED = " print truncated"
 JOIN = " join"
 SELECT_CHOICE = " select choice"
-CHOICES = "answer_choices"
+SPEND = " spend"
+COUNT = " count"
+COUNT_DEEP = " count deep"
+PRINTED = " printed "  # before the name of a filter whose result is printed
+# Filters that begin by turning their value into text.
+TEXT_FILTERS = frozenset(
+    [
+        "capitalize",
+        "center",
+        "e",
+        "escape",
+        "forceescape",
+        "format",
+        "lower",
+        "replace",
+        "safe",
+        "striptags",
+        "title",
+        "trim",
+        "upper",
+        "wordcount",
+    ]
+)
 
 
 class Rewriter(NodeTransformer):
-    """Rewrites a parsed template in place: `Rewriter().visit(tree)`."""
+    """Rewrites a parsed template in place: `Rewriter(expressions).visit(tree)`.
 
-    def __init__(self) -> None:
+    Args:
+        expressions: the source of each printed expression, in order, for messages.
+    """
+
+    def __init__(self, expressions: Sequence[str]) -> None:
+        self._expressions = iter(expressions)
+        self._expression = ""
         self._called: set[int] = set()
+        self._loops = 0
 
     def visit_Output(self, node: nodes.Output) -> nodes.Node:  # noqa: N802 (named after the node, as Jinja wants it)
         """Every printed expression goes through our own conversion to text."""
-        self.generic_visit(node)
-        node.nodes = [part if isinstance(part, nodes.TemplateData) else _printed(part) for part in node.nodes]
+        for i, part in enumerate(node.nodes):
+            if not isinstance(part, nodes.TemplateData):
+                self._expression = next(self._expressions, "")
+                node.nodes[i] = self._printed(self.visit(part))
+                self._expression = ""
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
         """`a ~ b` converts to text as printing does."""
         self.generic_visit(node)
-        return _filter(JOIN, nodes.List(list(node.nodes), lineno=node.lineno))
+        return self._filter(JOIN, nodes.List(list(node.nodes), lineno=node.lineno), self._place())
 
     def visit_Call(self, node: nodes.Call) -> nodes.Node:  # noqa: N802
         """A method that is called stays an attribute: `row.items()` works whatever fields the row has."""
@@ -42,32 +79,100 @@ class Rewriter(NodeTransformer):
 
     def visit_Getattr(self, node: nodes.Getattr) -> nodes.Node:  # noqa: N802
         """`row.values` that is not called is the field `values`, if there is one: data before methods."""
+        called = id(node) in self._called
         self.generic_visit(node)
-        if id(node) in self._called:
+        if called:
             return node
         return nodes.Getitem(node.node, nodes.Const(node.attr, lineno=node.lineno), node.ctx, lineno=node.lineno)
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
-        """`answer_choices[label]` is noted where it selects nothing, or counts from the end."""
+        """`answer_choices[label]` is noted where it selects nothing, or counts from the end; a slice is a copy."""
         self.generic_visit(node)
-        selected = isinstance(node.node, nodes.Name) and node.node.name == CHOICES
-        if selected and not isinstance(node.arg, nodes.Slice) and _reads_a_name(node.arg):
-            return _filter(SELECT_CHOICE, node.node, node.arg)
+        if isinstance(node.arg, nodes.Slice):
+            return self._filter(COUNT, node)
+        if isinstance(node.node, nodes.Name) and node.node.name == CHOICES and _reads_a_name(node.arg):
+            return self._filter(SELECT_CHOICE, node.node, node.arg)
         return node
 
+    def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802
+        """Lists of lists double in size with every step: `{% set a = [a, a] %}`."""
+        self.generic_visit(node)
+        return self._filter(COUNT_DEEP, node) if _reads_a_name(node) else node
 
-def _printed(node: nodes.Expr) -> nodes.Expr:
-    """`node` as text. promptsource's `x | string | truncate(2048)` becomes one operation, which is also faster."""
-    if isinstance(node, nodes.Filter) and node.name == "truncate" and node.args == [nodes.Const(MOST_CHARACTERS)]:
-        text = node.node
-        if isinstance(text, nodes.Filter) and text.name == "string" and text.node is not None and not node.kwargs:
-            return _filter(PRINT_TRUNCATED, text.node)
-    return _filter(PRINT, node)
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802
+        """As a list; the targets of an assignment are a tuple that is stored."""
+        self.generic_visit(node)
+        return self._filter(COUNT_DEEP, node) if node.ctx == "load" and _reads_a_name(node) else node
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802
+        """As a list."""
+        self.generic_visit(node)
+        return self._filter(COUNT_DEEP, node) if _reads_a_name(node) else node
+
+    def visit_Operand(self, node: nodes.Operand) -> nodes.Node:  # noqa: N802
+        """A comparison in a loop may go through a long list each time."""
+        self.generic_visit(node)
+        if self._loops and not isinstance(node.expr, nodes.Const):
+            node.expr = self._filter(COUNT if node.op in ("in", "notin") else COUNT_DEEP, node.expr)
+        return node
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802
+        """Every step of a loop costs, also one that the loop's own condition leaves out."""
+        node.iter = self.visit(node.iter)
+        self._loops += 1
+        node.body = self._body(node.body)
+        if node.test is not None:
+            step = self._filter(SPEND, nodes.Const(STEP, lineno=node.lineno))
+            node.test = nodes.And(step, self.visit(node.test), lineno=node.lineno)
+        self._loops -= 1
+        node.else_ = [self.visit(child) for child in node.else_]
+        return node
+
+    def visit_Macro(self, node: nodes.Macro) -> nodes.Node:  # noqa: N802
+        """A macro may call itself."""
+        node.defaults = [self.visit(value) for value in node.defaults]
+        self._loops += 1
+        node.body = self._body(node.body, MACRO)
+        self._loops -= 1
+        return node
+
+    def visit_CallBlock(self, node: nodes.CallBlock) -> nodes.Node:  # noqa: N802
+        """As a macro."""
+        node.call = self.visit(node.call)
+        node.defaults = [self.visit(value) for value in node.defaults]
+        self._loops += 1
+        node.body = self._body(node.body, MACRO)
+        self._loops -= 1
+        return node
+
+    def _body(self, body: Sequence[nodes.Node], step: int = STEP) -> list[nodes.Node]:
+        """What is repeated, its costs first: those of a step, and the fixed text that it prints."""
+        lineno = body[0].lineno if body else 1
+        fixed = sum(len(text.data) for child in body for text in child.find_all(nodes.TemplateData))
+        units = nodes.Const(step + fixed, lineno=lineno)
+        return [nodes.ExprStmt(self._filter(SPEND, units), lineno=lineno), *(self.visit(child) for child in body)]
+
+    def _printed(self, node: nodes.Expr) -> nodes.Expr:
+        """`node` as text. promptsource's `x | string | truncate(2048)` becomes one operation, which is also faster."""
+        if isinstance(node, nodes.Filter) and node.name == "truncate" and node.args == [nodes.Const(MOST_CHARACTERS)]:
+            text = node.node
+            if isinstance(text, nodes.Filter) and text.name == "string" and text.node is not None and not node.kwargs:
+                return self._filter(PRINT_TRUNCATED, self._source(text.node), self._place())
+        return self._filter(PRINT, self._source(node), self._place())
+
+    def _source(self, node: nodes.Expr) -> nodes.Expr:
+        """`node`, or if it is `x | upper` and the like, the same with a filter that notes what `x` is."""
+        inner = node
+        while isinstance(inner, nodes.Filter) and inner.name in TEXT_FILTERS and inner.node is not None:
+            inner.name, inner = PRINTED + inner.name, inner.node
+        return node
+
+    def _place(self) -> nodes.Const:
+        return nodes.Const(self._expression, lineno=1)
+
+    def _filter(self, name: str, value: nodes.Expr, *arguments: nodes.Expr) -> nodes.Filter:
+        return nodes.Filter(value, name, list(arguments), [], None, None, lineno=value.lineno)
 
 
 def _reads_a_name(node: nodes.Node) -> bool:
     return isinstance(node, nodes.Name) or any(True for _ in node.find_all(nodes.Name))
-
-
-def _filter(name: str, value: nodes.Expr, *arguments: nodes.Expr) -> nodes.Filter:
-    return nodes.Filter(value, name, list(arguments), [], None, None, lineno=value.lineno)

@@ -15,16 +15,15 @@ import jinja2
 
 from t0train.core.errors import UserError, nearest
 from t0train.core.hashing import content_hash
-from t0train.prompts.jinja import Program, compile_source
+from t0train.prompts.jinja import TRUNCATED_END, Program, compile_source, make_scope
 from t0train.prompts.notes import Note
-from t0train.prompts.rendering import Rendering
-from t0train.prompts.rewrite import CHOICES, MOST_CHARACTERS
+from t0train.prompts.rendering import CostError, Rendering
+from t0train.prompts.rewrite import CHOICES
 
-RENDERER_VERSION = "1"  # part of every store key: raise it when a change alters any rendered text
+RENDERER_VERSION = "2"  # part of every store key: raise it when a change alters any rendered text
 
 SEPARATOR = "|||"
 PROTECTED_SEPARATOR = "3ed2dface8203c4c9dfb1a5dc58e41e0"  # promptsource's own stand-in for a separator inside the data
-TRUNCATED_END = f" | string | truncate({MOST_CHARACTERS}) }}}}"
 NO_LABEL = "<NO LABEL>"
 _MOST_READINGS = 256  # rows of JSON lines may all have other columns
 _NO_NOTES: frozenset[Note] = frozenset()
@@ -154,11 +153,14 @@ class Template:
         reading = plan.reading(tuple(row))
         if reading.clash or (complete and reading.missing):
             reading.check(self)
-        values = reading.values(row, plan.copies)
-        state = Rendering(seed)
+        state = Rendering(seed, plan.copies)
+        scope = make_scope(reading.values(row, plan.copies), state)
         try:
-            choices = plan.answer_choices(values, state)
-            text = plan.prompt.run({**values, CHOICES: None if choices is None else list(choices)}, state)
+            choices = plan.answer_choices(scope)
+            scope[CHOICES] = None if choices is None else list(choices)
+            text = plan.prompt.run(scope)
+        except CostError as error:
+            raise UserError(f"{self} costs too much on a row: {error}. Row: {_excerpt(row)}") from error
         except Exception as error:  # a template is somebody else's program: it can raise anything
             raise UserError(f"{self} fails on a row: {type(error).__name__}: {error}. Row: {_excerpt(row)}") from error
         return _split(text), choices, state.notes
@@ -168,6 +170,8 @@ class Template:
             return _make_plan(self.jinja, self.answer_choices, truncate)
         except jinja2.TemplateSyntaxError as error:
             raise UserError(f"{self} is not valid Jinja: line {error.lineno}: {error.message}") from error
+        except CostError as error:
+            raise UserError(f"{self}: its answer choices cost too much: {error}") from error
         except Exception as error:
             raise UserError(f"{self}: its answer choices cannot be rendered: {error}") from error
 
@@ -239,11 +243,11 @@ class _Plan:
             self.readings[available] = reading
         return reading
 
-    def answer_choices(self, values: dict[str, Any], state: Rendering) -> tuple[str, ...] | None:
+    def answer_choices(self, scope: dict[str, Any]) -> tuple[str, ...] | None:
         """What a prompt sees as the list `answer_choices`: never truncated; None for an open-ended task."""
         if self.fixed_choices is not None:
             return self.fixed_choices
-        return None if self.choices is None else tuple(_split(self.choices.run(values, state)))
+        return None if self.choices is None else tuple(_split(self.choices.run(scope)))
 
 
 @lru_cache(maxsize=8192)
@@ -252,7 +256,9 @@ def _make_plan(jinja: str, answer_choices: str | None, truncate: bool) -> _Plan:
     prompt = compile_source(jinja.replace("}}", TRUNCATED_END) if truncate else jinja)
     choices = None if answer_choices is None else compile_source(answer_choices)
     programs = [prompt] if choices is None else [prompt, choices]
-    fixed = choices is not None and not choices.columns and not choices.draws
+    fixed = None
+    if choices is not None and not choices.reads and not choices.draws:
+        fixed = tuple(_split(choices.run(make_scope({}, Rendering(0)))))
     return _Plan(
         prompt=prompt,
         choices=choices,
@@ -260,12 +266,14 @@ def _make_plan(jinja: str, answer_choices: str | None, truncate: bool) -> _Plan:
         columns=frozenset().union(*(program.columns for program in programs)) - {CHOICES},
         required=frozenset().union(*(program.required for program in programs)) - {CHOICES},
         copies=any(program.mutates for program in programs),
-        fixed_choices=tuple(_split(choices.run({}, Rendering(0)))) if choices is not None and fixed else None,
+        fixed_choices=fixed,
     )
 
 
 def _all_notes(target: str, choices: tuple[str, ...] | None, noted: set[Note] | None) -> frozenset[Note]:
     """What was noted while rendering, and what the target itself shows."""
+    if noted is None and target and (choices is None or target in choices) and target[0].isprintable():
+        return _NO_NOTES  # nearly always
     notes = set() if noted is None else noted
     if not target:
         notes.add(Note.NO_LABEL)
@@ -276,7 +284,7 @@ def _all_notes(target: str, choices: tuple[str, ...] | None, noted: set[Note] | 
     # A stripped text begins with a blank never, but perhaps with a character that has no glyph.
     if target and not target[0].isprintable() and not any(map(_is_visible, target)):
         notes.add(Note.BLANK_TARGET)
-    return frozenset(notes) if notes else _NO_NOTES
+    return frozenset(notes)
 
 
 def _is_visible(character: str) -> bool:

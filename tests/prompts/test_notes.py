@@ -56,6 +56,10 @@ def test_an_index_written_in_the_template_is_its_authors_business() -> None:
         ("row.txt if 1 else 'x'", ""),
         ("items[7]", ""),
         ("row.txt | string", ""),
+        ("row.txt | trim", ""),
+        ("row.txt | upper | replace('a', 'b') | trim", ""),
+        ("[row.txt] | join", ""),
+        ("'%s' | format(row.txt)", ""),
     ],
 )
 def test_a_field_that_does_not_exist_is_noted_where_it_is_printed(expression: str, text: str, truncate: bool) -> None:
@@ -74,6 +78,9 @@ def test_a_field_that_does_not_exist_is_noted_where_it_is_printed(expression: st
         ("row", "{'null': None, 'text': 't'}"),
         ("[1, [row.null]]", "[1, [None]]"),
         ("row.null if 1 else 'x'", "None"),
+        ("row.null | upper", "NONE"),
+        ("[row.null, 1] | join('+')", "None+1"),
+        ("'<{}>'.format(row.null)", "<None>"),
     ],
 )
 def test_a_null_is_noted_where_it_is_printed(expression: str, text: str, truncate: bool) -> None:
@@ -92,6 +99,8 @@ def test_a_null_is_noted_where_it_is_printed(expression: str, text: str, truncat
         "'x' if row.null is none else 'y'",
         "'x' if row.txt is defined else 'y'",
         "row.none_such | length",
+        "'x' if row.null | lower == 'a' else 'y'",
+        "'x' if row.txt | trim else 'y'",
         "row.word",
         "0 or ''",
     ],

@@ -1,0 +1,293 @@
+"""What a template may call, and what an operator or a method costs. An allow-list: anything else is refused.
+
+Jinja's sandbox hides what leads to the interpreter, but leaves ways to change a row (`x | attr("pop")`,
+`dict.update(x, ...)`), to learn today's date (`x.today()`), and to fill the memory (`"a" * 10 ** 9`).
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import types
+from _string import formatter_field_name_split  # type: ignore[import-not-found]  # as string.Formatter does
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any
+
+from jinja2 import Undefined
+from jinja2.exceptions import SecurityError
+from jinja2.runtime import BlockReference, Context, LoopContext, Macro
+from jinja2.sandbox import SandboxedEnvironment, SandboxedEscapeFormatter, SandboxedFormatter, safe_range
+from jinja2.utils import Cycler, Joiner, Namespace
+from markupsafe import Markup
+
+from t0train.prompts.printing import STATE, check_data, state_of
+from t0train.prompts.rendering import ELEMENT, CostError, Rendering
+
+MUTATORS = {
+    "append",
+    "clear",
+    "extend",
+    "insert",
+    "pop",
+    "popitem",
+    "remove",
+    "reverse",
+    "setdefault",
+    "sort",
+    "update",
+}
+MOST_BITS = 4096  # of a whole number that is computed; more than 1,200 digits
+MOST_WIDTH = 1_000_000  # characters to which a text is padded
+_DATE = frozenset(["isoformat", "strftime", "weekday", "isoweekday", "isocalendar"])
+_METHODS: dict[type, frozenset[str]] = {
+    str: frozenset(name for name in dir(str) if not name.startswith("_")) - {"maketrans"},
+    bytes: frozenset(
+        ["count", "decode", "endswith", "find", "hex", "index", "lower", "split", "startswith", "strip", "upper"]
+    ),
+    list: frozenset(name for name in dir(list) if not name.startswith("_")),
+    tuple: frozenset(("count", "index")),
+    dict: frozenset(name for name in dir(dict) if not name.startswith("_")) - {"fromkeys"},
+    int: frozenset(("bit_length", "is_integer")),
+    float: frozenset(("is_integer",)),
+    Decimal: frozenset(["is_finite", "is_nan", "is_signed", "normalize"]),
+    datetime.date: _DATE,
+    datetime.time: _DATE,
+    datetime.datetime: _DATE | {"date", "time"},
+    datetime.timedelta: frozenset(("total_seconds",)),
+}
+_CLASSES = (dict, zip, Namespace, Cycler, Joiner)
+_OWN = (Macro, Joiner, LoopContext, BlockReference, Undefined)
+_SPECIFICATION = re.compile(r"%(?:\([^)]*\))?[#0\- +]*(\*|\d+)?(?:\.(\*|\d+))?")
+
+
+class Environment(SandboxedEnvironment):
+    """Jinja's sandbox with our rules for calls and operators."""
+
+    intercepted_binops = frozenset(("+", "-", "*", "**", "%"))
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """Nothing: `call` takes care of `str.format`."""
+        return None
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """The method that is called; those of our list need none of the sandbox's further checks."""
+        if attribute in _METHODS.get(type(obj), ()):
+            return getattr(obj, attribute)
+        return super().getattr(obj, attribute)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Classes (`dict`, `zip`) have no attributes for templates: `dict.update` would change a row."""
+        return not isinstance(obj, type) and super().is_safe_attribute(obj, attr, value)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: D102 (as in Jinja)
+        return _OPERATORS[operator](state_of(context), left, right)
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: D102, N805
+        if isinstance(__obj, types.BuiltinMethodType | types.MethodType):
+            owner, name = __obj.__self__, __obj.__name__
+            allowed = _METHODS.get(type(owner))
+            if allowed is None:
+                allowed = next((names for kind, names in _METHODS.items() if isinstance(owner, kind)), frozenset())
+            if name in allowed:
+                kwargs.pop("_loop_vars", None)
+                kwargs.pop("_block_vars", None)
+                state = __context.parent[STATE]
+                if isinstance(owner, str):
+                    return __self._call_text(state, __obj, owner, name, args, kwargs)
+                return __self._call_data(state, __obj, owner, name, args, kwargs)
+            known = isinstance(owner, Cycler | LoopContext)
+        else:
+            known = __obj is safe_range or __obj in _CLASSES or isinstance(__obj, _OWN)
+        if not known and callable(__obj):
+            raise SecurityError(f"a template may not call {getattr(__obj, '__name__', type(__obj).__name__)!r}")
+        if __obj is zip or __obj is dict:
+            for value in (*args, *kwargs.values()):
+                __context.parent[STATE].spend_on(value)
+        return __context.call(__obj, *args, **kwargs)
+
+    def _call_text(
+        self, state: Rendering, method: Any, text: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Call a method of a text, its costs counted."""
+        state.spend(len(text))
+        if name in ("format", "format_map"):
+            return self._format(state, text, name, args, kwargs)
+        if growth := _GROWTH.get(name):
+            if name == "join" and args and not isinstance(args[0], str):
+                args = (list(args[0]),)
+            state.spend(growth(text, *args, **kwargs))
+        result = method(*args, **kwargs)
+        if isinstance(result, list):
+            state.spend(ELEMENT * len(result))
+        elif growth and isinstance(result, str):
+            state.spend(len(result))
+        return result
+
+    def _call_data(
+        self, state: Rendering, method: Any, owner: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Call a method of a list, a dict or another value, its costs counted."""
+        if name in MUTATORS and not state.owns_row:
+            raise SecurityError(f"a template may not change a value of the row by {name!r} in this spelling")
+        if name == "sort" and kwargs.keys() - {"reverse"}:
+            raise SecurityError("a template may not sort by a function")
+        if name not in ("append", "pop", "get", "items", "keys", "values") and isinstance(owner, list | tuple | dict):
+            state.spend(ELEMENT * len(owner))
+        for value in (*args, *kwargs.values()) if kwargs else args:
+            state.spend_on(value)
+        return method(*args, **kwargs)
+
+    def _format(self, state: Rendering, text: str, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        """`str.format`: attributes by the rules for templates, widths and lengths limited."""
+        if name == "format_map":
+            (kwargs,) = args
+            args = ()
+        kind = _EscapeFormatter if isinstance(text, Markup) else _Formatter
+        return type(text)(kind(self, state).vformat(text, args, kwargs))
+
+
+class _Formatter(SandboxedFormatter):
+    def __init__(self, environment: SandboxedEnvironment, state: Rendering, **options: Any) -> None:
+        super().__init__(environment, **options)
+        self._state = state
+
+    def get_field(self, field_name: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        # As everywhere: data before methods.
+        first, rest = formatter_field_name_split(field_name)
+        value = self.get_value(first, args, kwargs)
+        for _, part in rest:
+            value = self._env.getitem(value, part)
+        return value, first
+
+    def convert_field(self, value: Any, conversion: Any) -> Any:
+        check_data(self._state, value)
+        return super().convert_field(value, conversion)
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        for number in re.findall(r"\d+", format_spec):
+            _check_width(int(number[:9]))
+        text: str = super().format_field(value, format_spec)
+        self._state.spend(len(text))
+        return text
+
+
+class _EscapeFormatter(_Formatter, SandboxedEscapeFormatter):
+    pass
+
+
+def check_percent(state: Rendering, text: str, values: Any) -> None:
+    """Refuse `text % values` where it would be too long or print what is no data.
+
+    Raises:
+        CostError: a width or the text is too large.
+        PrintError: a value is no data.
+    """
+    parts = list(values.values()) if isinstance(values, Mapping) else values if isinstance(values, tuple) else [values]
+    for part in parts:
+        check_data(state, part)
+    for match in _SPECIFICATION.finditer(text):
+        for number in match.groups():
+            if number == "*":
+                for part in parts:
+                    _check_width(abs(part) if isinstance(part, int) else 0)
+                    state.spend(abs(part) if isinstance(part, int) else 0)
+            elif number:
+                _check_width(int(number[:9]))
+                state.spend(int(number[:9]))
+    # A dict may be printed by each of the places: its costs times their number.
+    state.spend(len(text) + (text.count("%") * len(str(values)) if isinstance(values, Mapping) else 0))
+
+
+def _check_width(width: int) -> None:
+    if width > MOST_WIDTH:
+        raise CostError(f"it pads a text to more than {MOST_WIDTH:,} characters")
+
+
+def _padded(text: str, width: Any = 0, *_: Any) -> int:
+    _check_width(width if isinstance(width, int) else 0)
+    return width if isinstance(width, int) else 0
+
+
+def _with_tabs(text: str, tabsize: Any = 8) -> int:
+    return text.count("\t") * _padded(text, tabsize)
+
+
+def _replaced(text: str, old: Any = "", new: Any = "", count: Any = -1, *_: Any) -> int:
+    if not (isinstance(old, str) and isinstance(new, str)) or len(text) * len(new) < MOST_WIDTH:
+        return 0
+    return text.count(old) * len(new)
+
+
+def _joined(text: str, items: Any = (), *_: Any) -> int:
+    return (len(text) + ELEMENT) * len(items) + sum(len(item) for item in items if isinstance(item, str))
+
+
+def _translated(text: str, table: Any = None, *_: Any) -> int:
+    longest = max((len(new) for new in table.values() if isinstance(new, str)), default=0) if table else 0
+    return len(text) * longest
+
+
+_GROWTH: dict[str, Callable[..., int]] = {
+    "center": _padded,
+    "expandtabs": _with_tabs,
+    "join": _joined,
+    "ljust": _padded,
+    "replace": _replaced,
+    "rjust": _padded,
+    "translate": _translated,
+    "zfill": _padded,
+}
+
+
+def _add(state: Rendering, left: Any, right: Any) -> Any:
+    if isinstance(left, str | bytes):
+        state.spend(2 * len(left) + (len(right) if isinstance(right, str | bytes) else 0))
+    elif isinstance(left, list | tuple):
+        state.spend_on(left)
+        state.spend_on(right)
+    return left + right
+
+
+def _subtract(state: Rendering, left: Any, right: Any) -> Any:
+    result = left - right
+    if isinstance(result, set):
+        raise SecurityError("`-` of two sets of keys has no order; use a loop, or `| reject('in', ...)`")
+    return result
+
+
+def _multiply(state: Rendering, left: Any, right: Any) -> Any:
+    if isinstance(left, int) and isinstance(right, int):
+        _check_bits(left.bit_length() + right.bit_length())
+    for value, times in ((left, right), (right, left)):
+        if isinstance(value, str | bytes | list | tuple) and isinstance(times, int) and times > 0:
+            before = state.left
+            state.spend_on(value)
+            state.spend((before - state.left) * times)
+    return left * right
+
+
+def _power(state: Rendering, left: Any, right: Any) -> Any:
+    if isinstance(left, int) and isinstance(right, int) and abs(left) > 1 and right > 0:
+        _check_bits(left.bit_length() * right)
+    return left**right
+
+
+def _remainder(state: Rendering, left: Any, right: Any) -> Any:
+    if isinstance(left, str):
+        check_percent(state, left, right)
+    return left % right
+
+
+def _check_bits(bits: int) -> None:
+    if bits > MOST_BITS:
+        raise CostError(f"it computes a number of more than {MOST_BITS * 3 // 10:,} digits")
+
+
+_OPERATORS: dict[str, Callable[[Rendering, Any, Any], Any]] = {
+    "+": _add,
+    "-": _subtract,
+    "*": _multiply,
+    "**": _power,
+    "%": _remainder,
+}
