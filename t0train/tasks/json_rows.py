@@ -70,8 +70,8 @@ class _Lines:
                 content = stream.read(int(self._ends[stop - 1]) - first)
             if file_state(self.path) != self._state:
                 raise UserError(f"{self.path} was changed while it was read; start again.")
-            places = zip(self._starts[start:stop] - first, self._ends[start:stop] - first, strict=True)
-            lines = [content[begin:end] for begin, end in places]
+            begins, ends = ((places[start:stop] - first).tolist() for places in (self._starts, self._ends))
+            lines = [content[begin:end] for begin, end in zip(begins, ends, strict=True)]
         return [json.loads(decode(line, str(self.path))) for line in lines]
 
 
