@@ -27,18 +27,20 @@ def command(
 
     Example: t0train export runs/toy/run exported/toy
     """
-    from t0train.config import load_config
-    from t0train.data import load_vocabulary
+    from t0train.core.errors import UserError
     from t0train.mixture import by_dataset
-    from t0train.model import export_model, find_weights, load_model, selected_step
+    from t0train.model import export_model, find_weights, load_model, open_run_checkpoint, selected_step
     from t0train.report import card_header, card_text
 
-    checkpoint = find_weights(run, step)
-    chosen = int(checkpoint.name.removeprefix("step-"))
-    model = load_model(checkpoint)
-    print(f"{model.report}{' (selected)' if selected_step(run) == chosen else ''}", file=sys.stderr)
-    config = load_config(run / "config.resolved.yaml")
-    mixture = _mixture(config)
+    found = open_run_checkpoint(run, step)
+    if found is None:
+        find_weights(run, step)  # says what is wrong if nothing is there
+        raise UserError(
+            f"{run} is no run folder (no config.resolved.yaml): only what `t0train train` has written is exported."
+        )
+    model = load_model(found.path)
+    print(f"{model.report}{' (selected)' if selected_step(found.run) == found.step else ''}", file=sys.stderr)
+    mixture = _mixture(found.config)
     rows = [
         {
             "dataset": f"{row.dataset}/{row.subset}".rstrip("/"),
@@ -48,8 +50,8 @@ def command(
         for row in (by_dataset(mixture.table()) if mixture else [])
     ]
     hub_ids = [dataset.hub_id for dataset in mixture.datasets if dataset.hub_id] if mixture else []
-    vocabulary = load_vocabulary(config.data.vocabulary).path
-    print(export_model(model, out, vocabulary, card_text(run, chosen, rows), card_header(run, hub_ids)))
+    text, header = card_text(found.run, found.step, rows), card_header(found.run, hub_ids)
+    print(export_model(model, out, found.vocabulary.path, text, header))
 
 
 def _mixture(config: RunConfig) -> Mixture | None:

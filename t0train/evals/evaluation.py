@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 
 from t0train.config import SuiteConfig
 from t0train.core.bootstrap import Scored, paired_difference
-from t0train.core.errors import UserError
 from t0train.core.progress import progress
 from t0train.data import Vocabulary
 from t0train.evals.answerer import Answerer
@@ -21,7 +20,7 @@ from t0train.evals.jobs import build_jobs
 from t0train.evals.ranked import evaluate_choices
 from t0train.evals.results import Results
 from t0train.evals.written import evaluate_texts
-from t0train.model import T5
+from t0train.model import T5, check_vocabulary_size
 from t0train.tasks import Dataset
 
 
@@ -58,11 +57,7 @@ def evaluate(
     Raises:
         UserError: unknown dataset or template, no dataset at hand, a vocabulary that is not the model's, NaN scores.
     """
-    if vocabulary.size > model.config.vocab_size:
-        raise UserError(
-            f"the vocabulary {vocabulary.path} has {vocabulary.size:,} pieces, but the model's embedding has "
-            f"{model.config.vocab_size:,} rows; use the vocabulary that the model was trained with."
-        )
+    check_vocabulary_size(vocabulary, model.config)
     jobs, missing = build_jobs(vocabulary, suite, source, store, catalogue, templates, limit, seed)
     answerer = Answerer(model, vocabulary, answers)
     with progress("evaluate", sum(job.items for job in jobs), "items") as advance:

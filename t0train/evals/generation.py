@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,9 +12,18 @@ from typing import Any
 import numpy as np
 
 from t0train.core.errors import UserError
+from t0train.core.files import remove_leftovers, work_folder
 from t0train.data import Vocabulary
-from t0train.evals.models import open_vocabulary, run_folder_of
-from t0train.model import T5, export_model, find_weights, load_model
+from t0train.evals.models import open_vocabulary, placed
+from t0train.model import (
+    T5,
+    check_vocabulary_size,
+    export_model,
+    find_weights,
+    load_model,
+    open_run_checkpoint,
+    open_weights,
+)
 
 
 class Generator:
@@ -26,7 +36,7 @@ class Generator:
 
     @classmethod
     def open(cls, source: str, device_map: str | None = None) -> Generator:
-        """Load a run (its newest checkpoint), an exported folder, or a hub id.
+        """Load a run (its selected checkpoint, else the newest), a checkpoint, an exported folder, or a hub id.
 
         Args:
             source: which of these.
@@ -34,16 +44,22 @@ class Generator:
                 the GPU if there is one.
 
         Raises:
-            UserError: nothing there, or no T5.
+            UserError: nothing there, no T5, or a vocabulary that the model was not trained with.
         """
-        run = run_folder_of(source)
-        if run is None:
+        if found := open_run_checkpoint(source):
+            vocabulary, folder = found.vocabulary, found.path
+        else:
             folder = find_weights(source)
-            return cls(_load(folder, device_map), open_vocabulary(source))
-        vocabulary = open_vocabulary(source)
-        with tempfile.TemporaryDirectory(prefix="t0train-") as temporary, _quiet():
-            folder = export_model(load_model(source), Path(temporary) / "model", vocabulary.path)
+            vocabulary = open_vocabulary(source)
+        if not (folder / "model.json").is_file():
+            check_vocabulary_size(vocabulary, open_weights(folder).config)  # refuses what transformers would repair
             return cls(_load(folder, device_map), vocabulary)
+        model = load_model(folder)
+        if device_map is None:
+            check_vocabulary_size(vocabulary, model.config)
+            return cls.of(placed(model), vocabulary)
+        with _temporary_folder() as temporary, _quiet():
+            return cls(_load(export_model(model, temporary / "model", vocabulary.path), device_map), vocabulary)
 
     @classmethod
     def of(cls, model: T5, vocabulary: Vocabulary) -> Generator:
@@ -154,6 +170,18 @@ def _load(folder: Path, device_map: str | None) -> Any:
     if device_map is None:
         model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     return model.eval()
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """A folder that is gone after the block, or, if this process is killed, when the next one comes here."""
+    parent = Path(tempfile.gettempdir())
+    remove_leftovers(parent)
+    folder = work_folder(parent / "t0train-generate", ".tmp")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

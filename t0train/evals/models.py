@@ -8,14 +8,24 @@ from typing import Any
 
 import torch
 
-from t0train.checkpoint import read_manifest
 from t0train.config import RunConfig, load_config
 from t0train.config.deviations import flatten
 from t0train.core.errors import UserError
 from t0train.core.hashing import content_hash
 from t0train.data import Vocabulary, load_vocabulary
 from t0train.data.vocabulary import MODEL_NAME
-from t0train.model import T5, find_weights, load_model, selected_step, start_model
+from t0train.model import (
+    T5,
+    check_vocabulary,
+    complete_checkpoints,
+    find_weights,
+    load_model,
+    open_run_checkpoint,
+    run_config_of,
+    run_folder_of,
+    selected_step,
+    start_model,
+)
 
 
 @dataclass(frozen=True)
@@ -63,31 +73,44 @@ def open_model(source: str, untrained: bool = False) -> Subject:
             raise UserError(
                 f"--untrained needs a run folder, whose configuration says how the model began; not {source}."
             )
-        return Subject(model_name(source), _placed(load_model(source)), open_vocabulary(source))
-    run = load_config(folder / "config.resolved.yaml")
-    vocabulary, name = load_vocabulary(run.data.vocabulary), model_name(source)
+        return Subject(model_name(source), placed(load_model(source)), open_vocabulary(source))
     if untrained:
-        return Subject(name, _placed(start_model(run), run.train.device), vocabulary, run, folder, 0)
-    checkpoint = find_weights(source)
-    step = _check_vocabulary(checkpoint, vocabulary)
-    return Subject(name, _placed(load_model(checkpoint), run.train.device), vocabulary, run, folder, step)
+        run, vocabulary = _open_untrained(folder)
+        return Subject(run.name, placed(start_model(run), run.train.device), vocabulary, run, folder, 0)
+    found = open_run_checkpoint(source)
+    assert found is not None
+    model = placed(load_model(found.path), found.config.train.device)
+    return Subject(found.config.name, model, found.vocabulary, found.config, folder, found.step)
 
 
-def open_vocabulary(source: str) -> Vocabulary:
-    """The vocabulary of a model, without the model.
+def _open_untrained(run: Path) -> tuple[RunConfig, Vocabulary]:
+    """What a run begins from; compared with its checkpoint if it has one already."""
+    if complete_checkpoints(run) and (found := open_run_checkpoint(run)):
+        return found.config, found.vocabulary
+    config = load_config(run / "config.resolved.yaml")
+    return config, load_vocabulary(config.data.vocabulary)
+
+
+def open_vocabulary(source: str, untrained: bool = False) -> Vocabulary:
+    """The vocabulary of a model, without the model; see `open_model`.
 
     Raises:
-        UserError: it has none.
+        UserError: it has none, or another one than it was trained with.
     """
-    if run := run_config_of(source):
-        return load_vocabulary(run.data.vocabulary)
+    run = run_folder_of(source)
+    if run and untrained:
+        return _open_untrained(run)[1]
+    if found := open_run_checkpoint(source):
+        return found.vocabulary
     folder = Path(source).expanduser()
     if folder.is_dir() and not (folder / MODEL_NAME).is_file():
         raise UserError(
             f"{source} has no {MODEL_NAME}: the sentencepiece model that a model was trained with makes its tokens; "
             "put it there (`t0train export` does)."
         )
-    return load_vocabulary(source)
+    vocabulary = load_vocabulary(source)
+    check_vocabulary(folder, vocabulary)
+    return vocabulary
 
 
 def refuse_no_model(source: str) -> None:
@@ -112,31 +135,6 @@ def run_identity(run: RunConfig) -> str:
     return content_hash({**recipe, "seed": run.seed})
 
 
-def run_folder_of(source: str) -> Path | None:
-    """The run folder that `source` is, or is a checkpoint of; None for anything else."""
-    path = Path(source).expanduser()
-    candidates = [path, path.parent.parent] if path.parent.name == "checkpoints" else [path]
-    return next((folder for folder in candidates if (folder / "config.resolved.yaml").is_file()), None)
-
-
-def run_config_of(source: str) -> RunConfig | None:
-    """Configuration of the run that `source` is, or is a checkpoint of; None for anything else."""
-    folder = run_folder_of(source)
-    return load_config(folder / "config.resolved.yaml") if folder else None
-
-
-def _check_vocabulary(checkpoint: Path, vocabulary: Vocabulary) -> int:
-    """Compare with the vocabulary that the run was trained with; returns the checkpoint's step."""
-    manifest = read_manifest(checkpoint, check_files=False)
-    trained_with = manifest.identity.get("vocabulary (fingerprint)")
-    if trained_with != vocabulary.fingerprint:
-        raise UserError(
-            f"{vocabulary.path} is not the vocabulary that {checkpoint} was trained with (fingerprint "
-            f"{vocabulary.fingerprint} instead of {trained_with}); put the run's own vocabulary back there."
-        )
-    return manifest.step
-
-
-def _placed(model: T5, device: str = "auto") -> T5:
+def placed(model: T5, device: str = "auto") -> T5:
     """On the GPU if there is one and it is wanted."""
     return model.to("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu").eval()

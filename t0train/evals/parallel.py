@@ -56,7 +56,9 @@ def answer_in_processes(work: Work) -> None:
     Raises:
         UserError: as `evaluate`; or a process died, e.g. as memory ran out. What was answered until then is kept.
     """
-    jobs, _ = build_jobs(open_vocabulary(work.model), **work.options)  # fills the token store, before all read it
+    jobs, _ = build_jobs(
+        open_vocabulary(work.model, work.untrained), **work.options
+    )  # fills the token store, before all read it
     units = sorted(
         (_Unit(len(rows), j, k) for j, job in enumerate(jobs) for k, rows in enumerate(job.rows) if len(rows)),
         reverse=True,

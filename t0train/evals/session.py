@@ -12,10 +12,11 @@ from t0train.core.errors import UserError
 from t0train.core.files import make_folder, refuse_linked_folders
 from t0train.evals.answerer import fingerprint
 from t0train.evals.evaluation import evaluate
-from t0train.evals.models import model_name, open_model, refuse_no_model, run_config_of, run_folder_of, run_identity
+from t0train.evals.models import model_name, open_model, refuse_no_model, run_identity
 from t0train.evals.parallel import Work, answer_in_processes
 from t0train.evals.results import RESULTS, Results, check_folder
 from t0train.mixture import build_mixture, describe_leaks, leaks_of_run
+from t0train.model import run_config_of, run_folder_of
 from t0train.tasks import load_catalogue
 
 ANSWERS = "answers"

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from t0train.core.errors import UserError
 from t0train.core.files import atomic_folder, write_atomic, write_json
+from t0train.data import Vocabulary
 from t0train.model.batch import Batch
+from t0train.model.identity import check_vocabulary_size
 from t0train.model.load import open_weights
 from t0train.model.t5 import T5
 
@@ -45,6 +47,7 @@ def export_model(model: T5, folder: Path, vocabulary_path: Path, card: str = "",
         raise UserError(f"{folder} exists and is not empty; choose a new folder to export to.")
     if not vocabulary_path.is_file():
         raise UserError(f"there is no vocabulary {vocabulary_path}; give the run's sentencepiece model.")
+    check_vocabulary_size(Vocabulary(vocabulary_path), model.config)
     batch = _probe(model)
     expected = _logits(model, batch)
     with atomic_folder(folder) as temporary:
@@ -74,11 +77,6 @@ def _write_tokenizer(model: T5, folder: Path, vocabulary_path: Path) -> None:
     shutil.copyfile(vocabulary_path, folder / "spiece.model")
     pieces = SentencePieceProcessor(model_file=str(vocabulary_path))
     size = pieces.get_piece_size()
-    if size > model.config.vocab_size:
-        raise UserError(
-            f"{vocabulary_path} has {size:,} pieces, but the model's embedding has {model.config.vocab_size:,} rows; "
-            "give the vocabulary that the model was trained with."
-        )
     special = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>", "model_max_length": 1024}
     sentinels = _SENTINELS if size + _SENTINELS <= model.config.vocab_size else 0
     write_json(folder / "tokenizer_config.json", {"tokenizer_class": "T5Tokenizer", "extra_ids": sentinels, **special})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,12 +9,12 @@ from typing import Any
 
 from t0train.checkpoint import MANIFEST, Manifest, list_checkpoints, read_manifest
 from t0train.config import RunConfig
-from t0train.config.deviations import Deviation, flatten
+from t0train.config.deviations import Deviation
+from t0train.config.identity import MIXTURE, STORE, VOCABULARY, differing_keys, kept_keys
 from t0train.core.errors import UserError
 from t0train.data import RowStream
 
 CHECKPOINTS = "checkpoints"
-_PATHS = ("data.vocabulary", "data.catalogue", "data.templates")  # files may move; content hashes stand for them
 _MIXTURE = ("mixture", "token store")  # of keys that --force-new-mixture lets differ
 
 
@@ -33,22 +32,13 @@ class ResumePoint:
 
 
 def identity(config: RunConfig, stream: RowStream) -> dict[str, Any]:
-    """What a run must keep when it is continued: its recipe, seed, mixture, vocabulary and tokens, by key.
-
-    `train.steps` is part of it only where the learning rate depends on it; otherwise a run may be made longer.
-    """
-    recipe = {key: value for key, value, _, is_recipe in flatten(config) if is_recipe and key not in _PATHS}
-    if config.optimizer.schedule != "linear":
-        del recipe["train.steps"]
-    facts = {
-        **recipe,
-        "seed": config.seed,
-        "mixture (content hash)": stream.mixture.hash,
-        "vocabulary (fingerprint)": stream.vocabulary.fingerprint,
-        "token store (content hash)": stream.fingerprint,
+    """What a run must keep when it is continued: its recipe, seed, mixture, vocabulary and tokens, by key."""
+    return {
+        **kept_keys(config),
+        MIXTURE: stream.mixture.hash,
+        VOCABULARY: stream.vocabulary.fingerprint,
+        STORE: stream.fingerprint,
     }
-    plain: dict[str, Any] = json.loads(json.dumps(facts))  # as it comes back from a manifest
-    return plain
 
 
 def find_resume_point(resume: str, folder: Path, say: Callable[[str], None]) -> ResumePoint | None:
@@ -105,7 +95,7 @@ def accept(point: ResumePoint, now: dict[str, Any], steps: int, force_new_mixtur
         UserError: they differ; the message names every differing key with both values.
     """
     then, step = point.manifest.identity, point.manifest.step
-    differing = [key for key in sorted({*then, *now}) if then.get(key) != now.get(key)]
+    differing = differing_keys(then, now)
     forced = [key for key in differing if force_new_mixture and key.startswith(_MIXTURE)]
     refused = [key for key in differing if key not in forced]
     if refused:

@@ -16,7 +16,6 @@ import torch
 from t0train.checkpoint import Manifest, read_state
 from t0train.config import RunConfig, config_hash, deviations, dump_config
 from t0train.config.architecture import T5Config, read_architecture
-from t0train.core.errors import UserError
 from t0train.core.events import EventLog
 from t0train.core.files import (
     make_folder,
@@ -27,11 +26,12 @@ from t0train.core.files import (
     write_json,
 )
 from t0train.core.seeds import derive_seed
-from t0train.data import RowBatch, RowPlan, RowState, RowStream, Vocabulary
+from t0train.data import RowBatch, RowPlan, RowState, RowStream
 from t0train.distributed import Engine, World, build_engine, precision
 from t0train.model import (
     T5,
     canary,
+    check_vocabulary_size,
     compile_blocks,
     find_weights,
     graph_count,
@@ -295,7 +295,7 @@ def build_model(config: RunConfig, stream: RowStream, architecture: T5Config, wo
     Raises:
         UserError: a vocabulary that the model has no rows for, a canary that sings.
     """
-    _check_vocabulary(stream.vocabulary, architecture)
+    check_vocabulary_size(stream.vocabulary, architecture)
     model = meta_model(architecture, config.model.attention).train()
     model.back_end(world.device, has_gradient=True)  # refused now rather than at the first step
     if config.train.canary:
@@ -327,14 +327,6 @@ def _beginning(config: RunConfig, world: World, say: Say) -> tuple[T5Config, Cal
             torch._foreach_zero_(list(slots.values()))  # probe_memory may have taken a step
 
     return start.config, load
-
-
-def _check_vocabulary(vocabulary: Vocabulary, architecture: T5Config) -> None:
-    if vocabulary.size > architecture.vocab_size:
-        raise UserError(
-            f"the vocabulary {vocabulary.path} has {vocabulary.size:,} pieces, but the model's embedding has "
-            f"{architecture.vocab_size:,} rows; raise model.vocabulary_size, or use the vocabulary of the weights."
-        )
 
 
 def _shallow(model: T5, seed: int, device: torch.device) -> T5:

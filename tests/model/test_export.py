@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from t0train.cli import export
 from t0train.config import RunConfig, dump_config
+from t0train.config.identity import VOCABULARY, kept_keys
 from t0train.config.schema import DataConfig, TrainConfig
 from t0train.core.errors import UserError
 from t0train.data import Vocabulary
@@ -102,8 +103,9 @@ def test_an_export_that_reads_back_differently_leaves_nothing(
 
 
 def test_the_command_exports_a_run(tmp_path: Path, vocabulary: Path) -> None:
-    [model] = write_run(tmp_path / "run", [4])
     config = RunConfig(name="mine", data=DataConfig(vocabulary=str(vocabulary)), train=TrainConfig(steps=4))
+    identity = {**kept_keys(config), VOCABULARY: Vocabulary(vocabulary).fingerprint}
+    [model] = write_run(tmp_path / "run", [4], identity=identity)
     (tmp_path / "run" / "config.resolved.yaml").write_text(dump_config(config))
     app = typer.Typer()
     app.command()(export.command)

@@ -160,12 +160,14 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def write_run(folder: Path, steps: list[int], config: T5Config = V11) -> list[T5]:
+def write_run(
+    folder: Path, steps: list[int], config: T5Config = V11, identity: dict[str, Any] | None = None
+) -> list[T5]:
     models = []
     for step in steps:
         model = make_model(config, seed=step)
         optimizer = build_optimizer(model.named_parameters(), OptimizerConfig())
-        manifest = Manifest(step=step, rows=(0, 0), identity={}, config="")
+        manifest = Manifest(step=step, rows=(0, 0), identity=identity or {}, config="")
         state = {"model": model.state_dict(), "optimizer": optimizer_state(optimizer)}
         CheckpointWriter(folder / "checkpoints", keep=9).start(state, model.config, manifest)
         models.append(model)

@@ -1,0 +1,135 @@
+"""Whether a checkpoint, a run folder and a vocabulary belong together: asked by all that open a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from t0train.checkpoint import MANIFEST, Manifest, read_manifest, step_of
+from t0train.config import RunConfig, load_config
+from t0train.config.architecture import T5Config
+from t0train.config.identity import VOCABULARY, differing_from_checkpoint, kept_keys
+from t0train.core.errors import UserError
+from t0train.data import Vocabulary, load_vocabulary
+from t0train.model.weights import complete_checkpoints, find_weights
+
+_CONFIG = "config.resolved.yaml"
+
+
+@dataclass(frozen=True)
+class RunCheckpoint:
+    """A checkpoint with the run that it is of.
+
+    Attributes:
+        run: run folder.
+        config: of the run.
+        path: the checkpoint.
+        step: of the checkpoint.
+        vocabulary: that the run was trained with.
+    """
+
+    run: Path
+    config: RunConfig
+    path: Path
+    step: int
+    vocabulary: Vocabulary
+
+
+def open_run_checkpoint(source: str | Path, step: int | None = None) -> RunCheckpoint | None:
+    """A run's checkpoint, its configuration and its vocabulary, which are known to belong together; no weights yet.
+
+    Args:
+        source: run folder (its selected checkpoint, else the newest), or a checkpoint in one.
+        step: of the checkpoint; see `find_weights`.
+
+    Returns:
+        None if `source` is neither of these.
+
+    Raises:
+        UserError: the checkpoint is of another run, the configuration was changed since in a way that matters, or the
+            vocabulary is not the one that the run was trained with.
+    """
+    run = run_folder_of(source)
+    if run is None:
+        return None
+    config = load_config(run / _CONFIG)
+    path = find_weights(source, step)
+    manifest = read_manifest(path, check_files=False)
+    _check_run(run, config, path, manifest)
+    vocabulary = load_vocabulary(config.data.vocabulary)
+    check_vocabulary(path, vocabulary)
+    return RunCheckpoint(run, config, path, manifest.step, vocabulary)
+
+
+def run_folder_of(source: str | Path) -> Path | None:
+    """The run folder that `source` is, or is a checkpoint of; None for anything else."""
+    path = Path(source).expanduser()
+    candidates = [path, path.parent.parent] if path.parent.name == "checkpoints" else [path]
+    return next((folder for folder in candidates if (folder / _CONFIG).is_file()), None)
+
+
+def run_config_of(source: str | Path) -> RunConfig | None:
+    """Configuration of the run that `source` is, or is a checkpoint of; None for anything else."""
+    folder = run_folder_of(source)
+    return load_config(folder / _CONFIG) if folder else None
+
+
+def check_vocabulary(checkpoint: Path, vocabulary: Vocabulary) -> None:
+    """Compare a vocabulary with the one that a checkpoint's run was trained with.
+
+    Args:
+        checkpoint: its folder; nothing happens for a model folder of another kind.
+        vocabulary: what makes the ids for it.
+
+    Raises:
+        UserError: they give other ids, or the checkpoint does not say what it was trained with.
+    """
+    if not (checkpoint / MANIFEST).is_file():
+        return
+    trained_with = read_manifest(checkpoint, check_files=False).identity.get(VOCABULARY)
+    if trained_with != vocabulary.fingerprint:
+        raise UserError(
+            f"{vocabulary.path} is not the vocabulary that {checkpoint} was trained with (fingerprint "
+            f"{vocabulary.fingerprint} instead of {trained_with}); put the run's own vocabulary back there, or set "
+            "data.vocabulary in the run's config.resolved.yaml to where it is now."
+        )
+
+
+def check_vocabulary_size(vocabulary: Vocabulary, architecture: T5Config) -> None:
+    """Refuse a vocabulary with more pieces than the model's embedding has rows; published T5s have more rows."""
+    if vocabulary.size > architecture.vocab_size:
+        raise UserError(
+            f"the vocabulary {vocabulary.path} has {vocabulary.size:,} pieces, but the model's embedding has "
+            f"{architecture.vocab_size:,} rows; use the vocabulary that the model was trained with, or, for a model "
+            "with random weights, raise model.vocabulary_size."
+        )
+
+
+def _check_run(run: Path, config: RunConfig, checkpoint: Path, manifest: Manifest) -> None:
+    if step_of(checkpoint) != manifest.step:
+        raise UserError(
+            f"{checkpoint} is the checkpoint of step {manifest.step:,}, as its manifest says; give it back its name."
+        )
+    differing = differing_from_checkpoint(manifest.identity, config)
+    if any(key.startswith("mixture.") for key in differing):
+        forced = _forced_keys(run)  # an earlier checkpoint's mixture may be another one
+        differing = [key for key in differing if key not in forced]
+    if differing:
+        now = kept_keys(config)
+        raise UserError(
+            f"{checkpoint} and {run / _CONFIG} are not of one run:\n{_lines(differing, manifest.identity, now)}\n"
+            "Put the run's own checkpoints or configuration back."
+        )
+
+
+def _forced_keys(run: Path) -> set[str]:
+    """Keys that --force-new-mixture changed on the way to any of a run's checkpoints."""
+    manifests = [read_manifest(path, check_files=False) for path in complete_checkpoints(run)]
+    return {str(change.get("key")) for manifest in manifests for change in manifest.changes}
+
+
+def _lines(keys: Sequence[str], then: dict[str, Any], now: dict[str, Any]) -> str:
+    shown = [f"  {key}: {then.get(key)!r} in the checkpoint, {now.get(key)!r} in the configuration" for key in keys[:5]]
+    return "\n".join(shown + ([f"  and {len(keys) - 5} further keys"] if len(keys) > 5 else []))
