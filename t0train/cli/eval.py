@@ -34,7 +34,13 @@ def command(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for results.json and Parquet files.", show_default="RUN/eval/SUITE"),
+        typer.Option(
+            help="Folder for results.json and Parquet files.",
+            show_default="RUN/eval/SUITE; of an older checkpoint, step-XXXXXXXX in it",
+        ),
+    ] = None,
+    step: Annotated[
+        int | None, typer.Option(min=0, help="Checkpoint of the run; default: the selected one, else the newest.")
     ] = None,
     untrained: Annotated[
         bool, typer.Option("--untrained", help="Score the run's model as it was before step 1.")
@@ -61,7 +67,12 @@ def command(
     """
     from t0train.core.errors import UserError
     from t0train.evals import Request, evaluate_into, select_checkpoint
+    from t0train.model import find_weights
 
+    if step is not None:
+        if untrained or all_checkpoints:
+            raise UserError("--step goes without --untrained and --all-checkpoints.")
+        model = str(find_weights(model, step))
     request = Request(model, suite, data, store, limit, untrained, nproc)
     chosen = request.load_suite()
     if all_checkpoints:

@@ -28,6 +28,7 @@ def command(
     Example: t0train export runs/toy/run exported/toy
     """
     from t0train.core.errors import UserError
+    from t0train.evals import fingerprint
     from t0train.mixture import by_dataset
     from t0train.model import export_model, find_weights, load_model, open_run_checkpoint, selected_step
     from t0train.report import card_header, card_text
@@ -50,7 +51,7 @@ def command(
         for row in (by_dataset(mixture.table()) if mixture else [])
     ]
     hub_ids = [dataset.hub_id for dataset in mixture.datasets if dataset.hub_id] if mixture else []
-    text, header = card_text(found.run, found.step, rows), card_header(found.run, hub_ids)
+    text, header = card_text(found.run, found.step, rows, fingerprint(model)), card_header(found.run, hub_ids)
     print(export_model(model, out, found.vocabulary.path, text, header))
 
 

@@ -1,6 +1,7 @@
 """Run configurations: YAML with includes and overrides, checked, resolved, hashed, compared with T0's recipe."""
 
 from t0train.config.deviations import Deviation, deviations
+from t0train.config.identity import run_identity
 from t0train.config.load import config_hash, dump_config, load_config, locate, resolve_yaml
 from t0train.config.schema import RunConfig
 from t0train.config.suite import SuiteConfig, SuiteTask, load_suite
@@ -17,4 +18,5 @@ __all__ = [
     "load_suite",
     "locate",
     "resolve_yaml",
+    "run_identity",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 
 from t0train.config.deviations import flatten
 from t0train.config.schema import RunConfig
+from t0train.core.hashing import content_hash
 
 VOCABULARY = "vocabulary (fingerprint)"
 MIXTURE = "mixture (content hash)"
@@ -26,6 +27,16 @@ def kept_keys(config: RunConfig) -> dict[str, Any]:
         del kept["train.steps"]
     plain: dict[str, Any] = json.loads(json.dumps({**kept, "seed": config.seed}))
     return plain
+
+
+def run_identity(config: RunConfig) -> str:
+    """Hash of a run's recipe and seed: the same at each of its steps, however many there are, and wherever it lies.
+
+    Keys with their default are left out, so that a later version's new keys do not change it.
+    """
+    own, defaults = kept_keys(config), kept_keys(RunConfig())
+    changed = {key: _without_folder(own[key]) for key in differing_keys(defaults, own) if key in own}
+    return content_hash({key: value for key, value in changed.items() if key != "train.steps"})
 
 
 def differing_keys(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

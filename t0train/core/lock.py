@@ -7,12 +7,13 @@ import os
 import platform
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from t0train.core.errors import PreemptedError, UserError, explain_os_errors
+from t0train.core.files import make_folder
 from t0train.core.stop import stop_request
 
 _POLL_S = 0.2
@@ -62,6 +63,29 @@ def hold_lock(
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def hold_folder(folder: Path, purpose: str, notify: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Make a folder and hold the lock file `.lock` in it; arguments as for `hold_lock`.
+
+    Folders that were made and in which nothing was written are removed again.
+
+    Raises:
+        UserError: as `hold_lock`, or the folder cannot be written to.
+    """
+    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    make_folder(folder)
+    path = folder / ".lock"
+    with hold_lock(path, purpose, notify):
+        try:
+            yield
+        finally:
+            if made and os.listdir(folder) == [path.name]:
+                path.unlink()
+                with suppress(OSError):  # another process has put something there
+                    for parent in made:
+                        parent.rmdir()
 
 
 def _wait(lock: BaseFileLock) -> None:

@@ -16,6 +16,11 @@ class Advance(Protocol):
         ...
 
 
+def say(line: str) -> None:
+    """Print a line on stderr, at once."""
+    print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def progress(description: str, total: float, unit: str, done: float = 0, every_s: float = 10.0) -> Iterator[Advance]:
     """Show how far a piece of work has come, its speed in `unit`/s, and the time left.
@@ -75,6 +80,6 @@ def _lines(description: str, total: float, unit: str, done: float, every_s: floa
         speed = since_start / max(now - started, 1e-9)
         left = (total - complete) / speed if speed else 0.0
         line = f"{description}: {complete:,.0f}/{total:,.0f} {unit}, {speed:,.1f} {unit}/s, {left:,.0f} s left"
-        print(f"{line}  {note}".rstrip(), file=sys.stderr, flush=True)
+        say(f"{line}  {note}".rstrip())
 
     return advance

@@ -1,6 +1,7 @@
 """Rank classification, generation, metrics, prompt statistics, suites."""
 
 from t0train.core.bootstrap import paired_difference
+from t0train.evals.answerer import fingerprint
 from t0train.evals.evaluation import evaluate
 from t0train.evals.generation import Generator
 from t0train.evals.models import Subject, open_model
@@ -19,6 +20,7 @@ __all__ = [
     "check_folder",
     "evaluate",
     "evaluate_into",
+    "fingerprint",
     "open_model",
     "paired_difference",
     "rank",

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from t0train.config import RunConfig, load_config
-from t0train.config.deviations import flatten
+from t0train.checkpoint import MANIFEST
+from t0train.config import RunConfig, load_config, run_identity
 from t0train.core.errors import UserError
-from t0train.core.hashing import content_hash
+from t0train.core.hashing import file_sha256
 from t0train.data import Vocabulary, load_vocabulary
 from t0train.data.vocabulary import MODEL_NAME
 from t0train.model import (
@@ -39,6 +39,7 @@ class Subject:
         run: configuration of its run; None for an exported folder or a hub id.
         folder: run folder; None as above.
         step: of the checkpoint; 0 untrained; None as above.
+        checkpoint: SHA-256 of the checkpoint's manifest; None if the model is of none.
     """
 
     name: str
@@ -47,13 +48,21 @@ class Subject:
     run: RunConfig | None = None
     folder: Path | None = None
     step: int | None = None
+    checkpoint: str | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
         """Plain values that identify the model in a results file."""
         selected = self.folder is not None and self.step is not None and selected_step(self.folder) == self.step
         run = run_identity(self.run) if self.run else None
-        return {"name": self.name, "run": run, "step": self.step, "untrained": self.step == 0, "selected": selected}
+        return {
+            "name": self.name,
+            "run": run,
+            "step": self.step,
+            "checkpoint": self.checkpoint,
+            "untrained": self.step == 0,
+            "selected": selected,
+        }
 
 
 def open_model(source: str, untrained: bool = False) -> Subject:
@@ -80,7 +89,8 @@ def open_model(source: str, untrained: bool = False) -> Subject:
     found = open_run_checkpoint(source)
     assert found is not None
     model = placed(load_model(found.path), found.config.train.device)
-    return Subject(found.config.name, model, found.vocabulary, found.config, folder, found.step)
+    digest = file_sha256(found.path / MANIFEST)
+    return Subject(found.config.name, model, found.vocabulary, found.config, folder, found.step, digest)
 
 
 def _open_untrained(run: Path) -> tuple[RunConfig, Vocabulary]:
@@ -127,12 +137,6 @@ def model_name(source: str) -> str:
     """The name of the run; of anything else, its folder or hub id: `./exported/` is `exported`."""
     run = run_config_of(source)
     return run.name if run else str(Path(source))
-
-
-def run_identity(run: RunConfig) -> str:
-    """Hash of a run's recipe and seed: the same at each of its steps, however many there are, and wherever it lies."""
-    recipe = {key: value for key, value, _, is_recipe in flatten(run) if is_recipe and key != "train.steps"}
-    return content_hash({**recipe, "seed": run.seed})
 
 
 def placed(model: T5, device: str = "auto") -> T5:

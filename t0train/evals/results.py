@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,7 @@ class Results:
             "probes": list(self.probes),
             "missing": [asdict(missing) for missing in self.missing],
             "not_held_out": self.not_held_out,
+            "files": {name: sha256(content).hexdigest() for name, content in self._parquet.items()},
         }
 
     @property
@@ -84,25 +87,112 @@ class Results:
         return found
 
     @property
+    def datasets(self) -> frozenset[tuple[str, str]]:
+        """Dataset and split of each entry."""
+        return frozenset((task.dataset, task.split) for task in (*self.tasks, *self.generated))
+
+    @property
     def files(self) -> dict[str, pa.Table]:
         """The Parquet files by name: scores of ranked items, texts of generated ones, where there are any."""
         tables = dict(zip(_TABLES, (self.scores, self.generations), strict=True))
         return {name: table for name, table in tables.items() if table.num_rows}
 
+    @cached_property
+    def _parquet(self) -> dict[str, bytes]:
+        """The content of the Parquet files by name; results.json names their SHA-256."""
+        contents = {}
+        for name, table in self.files.items():
+            sink = pa.BufferOutputStream()
+            pq.write_table(table, sink, compression="zstd")
+            contents[name] = sink.getvalue().to_pybytes()
+        return contents
+
     def write(self, folder: Path) -> None:
         """Write the Parquet files and results.json, each whole or not at all, results.json last.
+
+        Results of another step of the run that stand there are kept in `folder/step-XXXXXXXX/`.
 
         Raises:
             UserError: the folder cannot be written to.
         """
         make_folder(folder)
+        _set_aside(folder, self.model.get("step"))
         for name in set(_TABLES) - self.files.keys():  # of an earlier evaluation
             (folder / name).unlink(missing_ok=True)
-        for name, table in self.files.items():
-            sink = pa.BufferOutputStream()
-            pq.write_table(table, sink, compression="zstd")
-            write_atomic(folder / name, sink.getvalue().to_pybytes())
+        for name, content in self._parquet.items():
+            write_atomic(folder / name, content)
         write_json(folder / RESULTS, self.as_dict())
+
+
+def _set_aside(folder: Path, step: int | None) -> None:
+    """Keep the results of another step of the run, which are about to be replaced, in a folder by that step."""
+    there = read_results(folder)
+    if there is None or there.step is None or there.step == step:
+        return
+    kept = folder / step_name(there.step)
+    before = read_results(kept)
+    if before and before.is_fuller(there.datasets, there.limit):
+        return
+    for name in _TABLES:
+        (kept / name).unlink(missing_ok=True)
+        if (folder / name).is_file():
+            write_atomic(kept / name, (folder / name).read_bytes())
+    write_atomic(kept / RESULTS, (folder / RESULTS).read_bytes())
+
+
+def step_name(step: int) -> str:
+    """The folder of a step's results within that of the suite, called like its checkpoint."""
+    return f"step-{step:08d}"
+
+
+@dataclass(frozen=True)
+class WrittenResults:
+    """What a results.json says it holds.
+
+    Attributes:
+        model: facts about the model.
+        suite: name of the suite.
+        limit: rows scored at most per dataset; None for no limit.
+        datasets: dataset and split of each entry.
+    """
+
+    model: dict[str, Any]
+    suite: str
+    limit: int | None
+    datasets: frozenset[tuple[str, str]]
+
+    @property
+    def step(self) -> int | None:
+        """Of the checkpoint; None for what is no run."""
+        step = self.model.get("step")
+        return step if isinstance(step, int) else None
+
+    def is_fuller(self, datasets: Set[tuple[str, str]], limit: int | None) -> bool:
+        """Whether something would be lost if results of these datasets and rows took their place."""
+        return not self.datasets <= datasets or _more_rows(self.limit, limit)
+
+
+def _more_rows(one: int | None, other: int | None) -> bool:
+    return other is not None and (one is None or one > other)
+
+
+def read_results(folder: Path) -> WrittenResults | None:
+    """What the results.json of a folder holds; None if there is none.
+
+    Raises:
+        UserError: it is no results file.
+    """
+    path = folder / RESULTS
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        entries = [*found["tasks"], *found.get("generated", [])]
+        datasets = frozenset((str(entry["dataset"]), str(entry["split"])) for entry in entries)
+        limit = None if found["limit"] is None else int(found["limit"])
+        return WrittenResults(dict(found["model"]), str(found["suite"]), limit, datasets)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path} is no results file of t0train ({error!r}); choose another folder (--out).") from error
 
 
 def check_folder(folder: Path, suite: str, model: Mapping[str, Any], limit: int | None = None) -> None:
@@ -120,14 +210,10 @@ def check_folder(folder: Path, suite: str, model: Mapping[str, Any], limit: int 
     Raises:
         UserError: says what is there and what was to be written.
     """
-    path = folder / RESULTS
-    if not path.is_file():
+    found = read_results(folder)
+    if found is None:
         return
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        there, there_suite, there_limit = dict(found["model"]), found["suite"], found["limit"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no results file of t0train ({error!r}); choose another folder (--out).") from error
+    there = found.model
     if not _is_same_model(there, model) and there.get("name") == model["name"]:
         differing = "recipe or seed" if model.get("run") else "weights"
         what = f"of another model that is called {model['name']!r}, too (other {differing})"
@@ -135,10 +221,10 @@ def check_folder(folder: Path, suite: str, model: Mapping[str, Any], limit: int 
         what = f"of model {there.get('name')!r}, these are of model {model['name']!r}"
     elif there.get("untrained") != model["untrained"]:
         what = f"of untrained {there.get('untrained')}, these are of untrained {model['untrained']}"
-    elif there_suite != suite:
-        what = f"of suite {there_suite!r}, these are of suite {suite!r}"
-    elif limit is not None and (there_limit is None or there_limit > limit):
-        rows = "all rows" if there_limit is None else f"up to {there_limit:,} rows of a dataset"
+    elif found.suite != suite:
+        what = f"of suite {found.suite!r}, these are of suite {suite!r}"
+    elif _more_rows(found.limit, limit):
+        rows = "all rows" if found.limit is None else f"up to {found.limit:,} rows of a dataset"
         what = f"of {rows}, these are of up to {limit:,}"
     else:
         return

@@ -16,8 +16,8 @@ import numpy as np
 from t0train.config import RunConfig, SuiteConfig, load_config
 from t0train.core.errors import UserError
 from t0train.core.files import write_json
-from t0train.evals.results import Results
-from t0train.evals.session import ANSWERS, Request, evaluate_into, refuse_other_results
+from t0train.evals.results import Results, read_results
+from t0train.evals.session import Request, evaluate_into, hold_results, refuse_other_results
 from t0train.mixture import build_mixture, leaks_of_run
 from t0train.model import complete_checkpoints, select_step
 
@@ -92,27 +92,29 @@ def select_checkpoint(request: Request, suite: SuiteConfig) -> Selection:
     if not checkpoints:
         raise UserError(f"{folder} has no complete checkpoint yet; train until the first one is written.")
     out = request.default_folder(suite)
-    refuse_other_results(out, suite, request)
-    candidates = []
-    for path in checkpoints:
-        results = evaluate_into(out / path.name, replace(request, model=str(path)), suite, out / ANSWERS)
-        candidates.append(candidate(results))
-        if max(candidates, key=_merit) is candidates[-1]:
-            best = results
-    best.write(out)
-    left_out |= {f"{missing.dataset} {missing.split}": missing.reason for missing in best.missing}
-    selection = Selection(
-        suite=suite.name,
-        step=max(candidates, key=_merit).step,
-        source=best.source,
-        limit=best.limit,
-        seed=best.seed,
-        candidates=tuple(candidates),
-        left_out=left_out,
-        absent=absent_steps(run, [one.step for one in candidates]),
-    )
-    write_json(out / "selection.json", selection.as_dict())
-    select_step(folder, selection.step, suite.name)
+    with hold_results(out):
+        refuse_other_results(out, suite, request)
+        candidates = []
+        for path in checkpoints:
+            results = evaluate_into(out / path.name, replace(request, model=str(path)), suite)
+            candidates.append(candidate(results))
+            if max(candidates, key=_merit) is candidates[-1]:
+                best = results
+        there = read_results(out)
+        if there is None or not there.is_fuller(best.datasets, best.limit):  # of other parts of the suite
+            best.write(out)
+        selection = Selection(
+            suite=suite.name,
+            step=max(candidates, key=_merit).step,
+            source=best.source,
+            limit=best.limit,
+            seed=best.seed,
+            candidates=tuple(candidates),
+            left_out=left_out | {f"{missing.dataset} {missing.split}": missing.reason for missing in best.missing},
+            absent=absent_steps(run, [one.step for one in candidates]),
+        )
+        write_json(out / "selection.json", selection.as_dict())
+        select_step(folder, selection.step, suite.name)
     return selection
 
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from t0train.config import SuiteConfig, load_suite
+from t0train.checkpoint import step_of
+from t0train.config import SuiteConfig, load_suite, run_identity
 from t0train.config.suite import UNTRAINED
 from t0train.core.errors import UserError
-from t0train.core.files import make_folder, refuse_linked_folders
+from t0train.core.files import refuse_linked_folders, remove_leftovers
+from t0train.core.lock import hold_folder
+from t0train.core.progress import say
 from t0train.evals.answerer import fingerprint
 from t0train.evals.evaluation import evaluate
-from t0train.evals.models import model_name, open_model, refuse_no_model, run_identity
+from t0train.evals.models import model_name, open_model, refuse_no_model
 from t0train.evals.parallel import Work, answer_in_processes
 from t0train.evals.results import RESULTS, Results, check_folder
 from t0train.mixture import build_mixture, describe_leaks, leaks_of_run
-from t0train.model import run_config_of, run_folder_of
+from t0train.model import find_weights, run_config_of, run_folder_of
 from t0train.tasks import load_catalogue
 
 ANSWERS = "answers"
@@ -72,6 +77,9 @@ class Request:
     def default_folder(self, suite: SuiteConfig) -> Path:
         """`RUN/eval/SUITE`, else `eval/MODEL/SUITE` where the command is run.
 
+        Checkpoints that are not what the run folder itself gives (its selected checkpoint, else its newest) have a
+        folder of their own within it, `RUN/eval/SUITE/step-XXXXXXXX`.
+
         Raises:
             UserError: symbolic links in `RUN/eval/SUITE` would have results written somewhere else.
         """
@@ -79,6 +87,9 @@ class Request:
         if folder is None:
             return Path("eval", model_name(self.model).strip("/").replace("/", "--"), suite.name)
         inside = folder / "eval" / (suite.name + UNTRAINED if self.untrained else suite.name)
+        source = Path(self.model).expanduser()
+        if not self.untrained and step_of(source) is not None and find_weights(folder).name != source.name:
+            inside /= source.name
         refuse_linked_folders(folder, inside)
         return inside
 
@@ -96,16 +107,31 @@ def evaluate_into(folder: Path, request: Request, suite: SuiteConfig, answers: P
         UserError: bad input; the folder holds results of another model or suite, or cannot be written to.
     """
     options = request.options(suite)
-    refuse_other_results(folder, suite, request)
-    make_folder(next(parent for parent in (folder, *folder.parents) if parent.exists()))  # refuse before the work
-    answers = answers or folder / ANSWERS
-    if request.processes > 1:
-        answer_in_processes(Work(request.model, request.untrained, options, answers, request.processes))
-    subject = open_model(request.model, request.untrained)
-    results = evaluate(subject.model, subject.vocabulary, **options, facts=subject.facts, answers=answers)
-    results = replace(results, not_held_out=_not_held_out(request, suite))
-    results.write(folder)
+    answers = answers or (folder if step_of(folder) is None else folder.parent) / ANSWERS
+    with hold_results(folder):
+        refuse_other_results(folder, suite, request)
+        if request.processes > 1:
+            answer_in_processes(Work(request.model, request.untrained, options, answers, request.processes))
+        subject = open_model(request.model, request.untrained)
+        results = evaluate(subject.model, subject.vocabulary, **options, facts=subject.facts, answers=answers)
+        results = replace(results, not_held_out=_not_held_out(request, suite))
+        results.write(folder)
     return results
+
+
+@contextmanager
+def hold_results(folder: Path) -> Iterator[None]:
+    """Hold a folder of results: wait while another process evaluates into it, and remove what killed ones left.
+
+    Raises:
+        UserError: the folder cannot be written to.
+        PreemptedError: a signal asked this process to stop while it waited.
+    """
+    with hold_folder(folder, f"evaluating into {folder}", say):
+        remove_leftovers(folder, exclusive=True)
+        for inner in folder.rglob("*/"):
+            remove_leftovers(inner)
+        yield
 
 
 def refuse_other_results(folder: Path, suite: SuiteConfig, request: Request) -> None:

@@ -28,8 +28,8 @@ def accuracy(runs: Sequence[Run]) -> list[Part]:
     lines = headlines(runs)
     parts: list[Part] = []
     for suite in suites(runs):
-        given_up = {run.name: _not_held_out(run, suite) for run in runs}
-        held_out = ("held out",) if any(given_up.values()) else ()
+        standing = {run.name: held_out(run, suite) for run in runs}
+        column = ("held out",) if any(found != "yes" for one in standing.values() for found in one.values()) else ()
         of_suite = [line for line in lines if line.suite == suite]
         untrained = ("untrained",) if any(line.untrained is not None for line in of_suite) else ()
         rows = [
@@ -37,7 +37,7 @@ def accuracy(runs: Sequence[Run]) -> list[Part]:
                 line.dataset,
                 line.split,
                 *([line.run] if len(runs) > 1 else []),
-                *([_held_out(given_up[line.run].get(line.dataset))] if held_out else []),
+                *([standing[line.run][line.dataset]] if column else []),
                 f"{line.prompts}",
                 f"{line.rows:,}",
                 with_interval(line.median, line.median_interval),
@@ -51,16 +51,15 @@ def accuracy(runs: Sequence[Run]) -> list[Part]:
         if not rows:  # nothing is ranked in this suite
             continue
         model = ("run",) if len(runs) > 1 else ()
-        header = ("dataset", "split", *model, *held_out, "prompts", "rows", "median", "mean", "chance", "majority")
-        names = 2 + len(model) + len(held_out)
+        header = ("dataset", "split", *model, *column, "prompts", "rows", "median", "mean", "chance", "majority")
+        names = 2 + len(model) + len(column)
         parts.append(Table((*header, *untrained), rows, title=f"Suite {suite}, accuracy in %", names=names))
         parts += _further_metrics(runs, suite)
         parts.append(Sentences([_scored(run, suite) for run in runs if suite in run.results]))
         if apart := [sentence for run in runs for sentence in _other_rows(run, suite)]:
             parts.append(Sentences(apart))
-        if held_out:
-            said = [f"{name}: {one['sentence']}." for name, found in given_up.items() for one in found.values()]
-            parts.append(Sentences(said))
+        if column:
+            parts.append(Sentences([sentence for run in runs for sentence in _shared(run, suite)]))
         caption = "Accuracy over prompts: a box for each model, in the order of the legend, a dot for each prompt."
         parts.append(picture(f"accuracy-{suite}", caption, figures.accuracy_boxes(panels(runs, suite))))
     if not parts:
@@ -79,15 +78,40 @@ def accuracy(runs: Sequence[Run]) -> list[Part]:
     return parts
 
 
-def _not_held_out(run: Run, suite: str) -> dict[str, dict[str, str]]:
-    """Kind and sentence by dataset that the run's training shares something with."""
-    return run.results.get(suite, {}).get("not_held_out") or {}
+def held_out(run: Run, suite: str) -> dict[str, str]:
+    """By dataset of a suite that a run was scored on, whether it is held out: what table and figure say."""
+    if suite not in run.results:
+        return {}
+    found = run.results[suite].get("not_held_out")
+    keys = [dataset for dataset, _ in datasets(run.results[suite])]
+    if found is None and "not_held_out" in run.results[suite]:
+        return dict.fromkeys(keys, "unknown")
+    kinds = {key: one["kind"] for key, one in (found or {}).items()}
+    return {
+        key: "yes" if key not in kinds else "dataset, not family" if kinds[key] == "family" else "no" for key in keys
+    }
 
 
-def _held_out(found: dict[str, str] | None) -> str:
-    if found is None:
-        return "yes"
-    return "dataset, not family" if found["kind"] == "family" else "no"
+def _shared(run: Run, suite: str) -> Iterator[str]:
+    """What a run's training shares with datasets of the suite."""
+    results = run.results.get(suite, {})
+    if results.get("not_held_out", {}) is None:
+        yield f"{run.name}: what its training shares with the suite could not be told when it was evaluated."
+    yield from (f"{run.name}: {one['sentence']}." for one in (results.get("not_held_out") or {}).values())
+
+
+_IN_TITLES = {"no": "not held out", "dataset, not family": "family trained on", "unknown": "held out: unknown"}
+
+
+def _remark(runs: Sequence[Run], suite: str, dataset: str) -> str:
+    """What the title of a dataset's panel says on whether it is held out: for each run where they differ."""
+    found = {run.name: one[dataset] for run in runs if dataset in (one := held_out(run, suite))}
+    if set(found.values()) == {"yes"}:
+        return ""
+    if len(set(found.values())) == 1:
+        return f" ({_IN_TITLES[next(iter(found.values()))]})"
+    parts = (f"{name}: {_IN_TITLES[standing]}" for name, standing in found.items() if standing != "yes")
+    return f" ({'; '.join(parts)})"
 
 
 def _further_metrics(runs: Sequence[Run], suite: str) -> list[Part]:
@@ -117,20 +141,25 @@ def _scored(run: Run, suite: str) -> str:
     results = run.results[suite]
     step, limit = results["model"].get("step"), results.get("limit")
     model = f"the checkpoint of step {step:,}" if step is not None else results["model"].get("name", "a model")
-    return f"{run.name}: {model} was scored" + (f", on at most {limit:,} rows of each dataset." if limit else ".")
+    said = f"{run.name}: {model} was scored" + (f", on at most {limit:,} rows of each dataset." if limit else ".")
+    last = run.of_kind("step")[-1]["step"] if run.of_kind("step") else 0
+    if step is not None and step < last and not results["model"].get("selected"):
+        said += f" The run has been trained on since, to step {last:,}."
+    return said
 
 
 def _other_rows(run: Run, suite: str) -> Iterator[str]:
-    """Say so where the untrained model was evaluated on other rows, and is left out therefore."""
-    apart = [
-        entry["dataset"]
-        for entry in datasets(run.results.get(suite)).values()
-        if untrained_entry(run, suite, entry) and not before_training(run, suite, entry)
-    ]
-    if apart:
+    """Say so where the untrained model was evaluated on other rows or prompts, and is left out therefore."""
+    apart: dict[str, list[str]] = {}
+    for entry in datasets(run.results.get(suite)).values():
+        before = untrained_entry(run, suite, entry)
+        if before and not before_training(run, suite, entry):
+            same_rows = all(before.get(key) == entry.get(key) for key in ("rows", "revision"))
+            apart.setdefault("under other prompts" if same_rows else "on other rows", []).append(entry["dataset"])
+    for how, keys in apart.items():
         yield (
-            f"{run.name}, untrained: evaluated on other rows of {', '.join(apart)}, and left out there; evaluate again "
-            "with --untrained."
+            f"{run.name}, untrained: evaluated {how} of {', '.join(keys)}, and left out there; evaluate again with "
+            "--untrained."
         )
 
 
@@ -138,7 +167,7 @@ def panels(runs: Sequence[Run], suite: str) -> list[figures.Panel]:
     """The boxes of each dataset of a suite: every run, and before it its untrained model where rows are the same."""
     drawn = []
     for dataset, split in evaluated(runs, suite):
-        boxes, baseline = [], None
+        boxes = []
         for index, run in enumerate(runs):
             before = f"{run.name}, untrained" if len(runs) > 1 else "untrained"
             scored = datasets(run.results.get(suite)).get((dataset, split))
@@ -151,12 +180,9 @@ def panels(runs: Sequence[Run], suite: str) -> list[figures.Panel]:
                 if entry is None:
                     continue
                 accuracies = [prompt["accuracy"] for prompt in entry["prompts"]]
-                boxes.append(figures.Box(name, figures.colour(index), is_trained, accuracies))
-                baseline = baseline or entry
-        assert baseline is not None
-        kinds = {found[dataset]["kind"] for run in runs if dataset in (found := _not_held_out(run, suite))}
-        remark = " (not held out)" if kinds - {"family"} else " (family trained on)" if kinds else ""
-        drawn.append(figures.Panel(dataset + remark, baseline["chance"], baseline["majority"], boxes))
+                baselines = (entry["chance"], entry["majority"])
+                boxes.append(figures.Box(name, figures.colour(index), is_trained, accuracies, *baselines))
+        drawn.append(figures.Panel(dataset + _remark(runs, suite, dataset), boxes))
     return drawn
 
 

@@ -45,7 +45,9 @@ def published_beside(runs: Sequence[Run]) -> list[Part]:
 def _own(run: Run, entry: dict[str, Any]) -> tuple[str, ...]:
     median = with_interval(entry["median"], entry.get("interval"))
     mean = with_interval(entry["mean"], entry.get("mean_interval"))
-    note = f"{entry['rows']:,} rows of {entry['split']}"
+    measure = [entry["metric"]] if "metric" in entry else []
+    normalise = [] if entry.get("normalise", "sum") == "sum" else [f"normalise: {entry['normalise']}"]
+    note = "; ".join([f"{entry['rows']:,} rows of {entry['split']}", *measure, *normalise])
     return (entry["dataset"], run.name, "this report", f"{len(entry['prompts'])}", median, mean, note)
 
 
@@ -56,5 +58,6 @@ def _own_difference(run: Run, entry: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _others(name: str, row: Published) -> tuple[str, ...]:
-    note = "; ".join(filter(None, [row.source, row.note]))
+    measure = row.metric if row.metric != "accuracy" else ""
+    note = "; ".join(filter(None, [row.source, measure, row.note]))
     return (name, row.model, row.standing, row.prompts or NOTHING, percent(row.median), percent(row.mean), note)

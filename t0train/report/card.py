@@ -40,19 +40,21 @@ def card_header(run: Path, hub_ids: Sequence[str]) -> str:
     return text
 
 
-def card_text(run: Path, step: int, mixture: Sequence[Mapping[str, Any]]) -> str:
+def card_text(run: Path, step: int, mixture: Sequence[Mapping[str, Any]], weights: str = "") -> str:
     """The part of the card that a run folder tells, as Markdown.
 
     Args:
         run: run folder.
         step: of the checkpoint that is exported; results of other checkpoints are left out.
         mixture: a row for each training dataset: its key `dataset`, `templates` and `probability`; empty if unknown.
+        weights: fingerprint of the weights that are exported; results of others are left out. Empty if unknown.
 
     Raises:
         UserError: not a run folder, or a damaged file in it.
     """
-    found = read_run(run)
-    own = {suite: results for suite, results in found.results.items() if results["model"].get("step") == step}
+    found = read_run(run, step)
+    of_step = {suite: results for suite, results in found.results.items() if results["model"].get("step") == step}
+    own = {suite: results for suite, results in of_step.items() if _are_of(results, weights)}
     if found.deviations is None:  # a run folder that was put together by hand
         resolved = load_config(run / "config.resolved.yaml")
         found = replace(found, deviations=[deviation.as_dict() for deviation in from_t0(resolved)])
@@ -69,6 +71,10 @@ def card_text(run: Path, step: int, mixture: Sequence[Mapping[str, Any]]) -> str
         Section("Every prompt", every_prompt([scored]) if suites([scored]) else []),
     ]
     return markdown_sections([section for section in sections if section.parts])
+
+
+def _are_of(results: Mapping[str, Any], weights: str) -> bool:
+    return not weights or results["model"].get("weights", weights) == weights
 
 
 def _data(run: Run, mixture: Sequence[Mapping[str, Any]]) -> list[Part]:

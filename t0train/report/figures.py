@@ -35,12 +35,14 @@ _TITLE = 26
 
 
 class Box(NamedTuple):
-    """One model in a panel of the accuracy figure: the accuracies (fractions of 1) of its prompts."""
+    """One model in a panel of the accuracy figure: the accuracies of its prompts, and the baselines on its rows."""
 
     model: str
     colour: str
     is_trained: bool
-    accuracies: Sequence[float]
+    accuracies: Sequence[float]  # fractions of 1, as the baselines
+    chance: float
+    majority: float
 
 
 class Curve(NamedTuple):
@@ -59,8 +61,6 @@ class Panel(NamedTuple):
     """One dataset of the accuracy figure."""
 
     dataset: str
-    chance: float
-    majority: float
     boxes: Sequence[Box]
 
 
@@ -202,9 +202,8 @@ def accuracy_boxes(panels: Sequence[Panel]) -> Figure:
         figure: Figure
         figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, sharey=True)
         axes = list(grid.flat)
-        for (dataset, chance, majority, boxes), axis in zip(panels, axes, strict=False):
-            axis.axhline(100 * majority, color=QUIET, linestyle="--", linewidth=1, label="majority class")
-            axis.axhline(100 * chance, color=QUIET, linestyle=":", linewidth=1.2, label="chance")
+        for (dataset, boxes), axis in zip(panels, axes, strict=False):
+            _baselines(axis, boxes)
             for place, box in enumerate(boxes):
                 _box(axis, place, box)
             axis.set(ylim=(0, 100), xlim=(-0.6, len(boxes) - 0.4), xticks=[])
@@ -216,6 +215,16 @@ def accuracy_boxes(panels: Sequence[Panel]) -> Figure:
         colours = [Patch(**_face(tint, trained), label=name) for name, tint, trained in models]
         _legend(figure, [*colours, *axes[0].get_legend_handles_labels()[0]])
     return figure
+
+
+def _baselines(axis: Axes, boxes: Sequence[Box]) -> None:
+    """Chance and majority under each box: models may have been scored on other rows and prompts."""
+    left = np.arange(len(boxes)) - 0.5
+    for values, style, label in (
+        ([box.majority for box in boxes], {"linestyle": "--", "linewidth": 1}, "majority class"),
+        ([box.chance for box in boxes], {"linestyle": ":", "linewidth": 1.2}, "chance"),
+    ):
+        axis.hlines(100 * np.array(values), left, left + 1, color=QUIET, label=label, **style)
 
 
 def _legend(figure: Figure, handles: Sequence[Artist]) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 import yaml
 
+from t0train.config import load_config, run_identity
 from t0train.config.suite import OVERLAPS, UNTRAINED
 from t0train.core.errors import UserError
 from t0train.core.events import read_events
-from t0train.core.hashing import content_hash
+from t0train.core.hashing import content_hash, file_sha256
 from t0train.report.shapes import check_event, check_file
 
 
@@ -40,11 +41,15 @@ class Run:
         return [event for event in self.events if event["kind"] == kind]
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path, step: int | None = None) -> Run:
     """Read a run folder; what has not been written yet (no step, no evaluation) is simply empty.
 
+    Args:
+        folder: run folder.
+        step: take the results of this checkpoint where a suite has some of it beside those of the final one.
+
     Raises:
-        UserError: the folder is no run folder, or one of its files is damaged.
+        UserError: the folder is no run folder, one of its files is damaged, or results in it are of another run.
     """
     resolved = folder / "config.resolved.yaml"
     if not resolved.is_file():
@@ -56,7 +61,13 @@ def read_run(folder: Path) -> Run:
         raise UserError(f"{resolved} is damaged: {error}") from error
     check_file(config, resolved)
     deviations, log = folder / "deviations.json", folder / "events.jsonl"
-    scores = {path.parent.name: _read_json(path) for path in sorted(folder.glob("eval/*/results.json"))}
+    scores = {path.parent.name: _read_results(folder, path) for path in sorted(folder.glob("eval/*/results.json"))}
+    if step is not None:
+        of_step = sorted(folder.glob(f"eval/*/step-{step:08d}/results.json"))
+        for path in of_step:
+            suite = path.parent.parent.name
+            if suite not in scores or scores[suite]["model"].get("step") != step:
+                scores[suite] = _read_results(folder, path)
     return Run(
         name=str(config.get("name") or folder.resolve().name),
         folder=folder,
@@ -88,6 +99,28 @@ def read_runs(folders: list[Path]) -> list[Run]:
         run if names.count(run.name) == 1 else Run(**{**run.__dict__, "name": f"{run.name} ({run.folder})"})
         for run in runs
     ]
+
+
+def _read_results(run: Path, path: Path) -> dict[str, Any]:
+    """A results.json, if it is of this run.
+
+    Raises:
+        UserError: damaged, of another run, or of another checkpoint than the one that has its step now.
+    """
+    found: dict[str, Any] = _read_json(path)
+    model = found["model"]
+    if model.get("run") and model["run"] != run_identity(load_config(run / "config.resolved.yaml")):
+        raise UserError(
+            f"{path} holds results of another run ({model.get('name')!r}, of another recipe or seed than {run}); move "
+            "them out of the run folder, or evaluate again with `t0train eval`."
+        )
+    manifest = run / "checkpoints" / f"step-{model.get('step') or 0:08d}" / "manifest.json"
+    if model.get("checkpoint") and manifest.is_file() and file_sha256(manifest) != model["checkpoint"]:
+        raise UserError(
+            f"{path} holds results of another checkpoint of step {model['step']:,} than the one in {run}; evaluate "
+            "again with `t0train eval`, or remove them."
+        )
+    return found
 
 
 def _read_json(path: Path) -> Any:

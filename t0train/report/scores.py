@@ -69,9 +69,15 @@ def _of_suite(runs: Sequence[Run], suite: str) -> Iterator[Headline]:
 
 
 def before_training(run: Run, suite: str, entry: dict[str, Any]) -> dict[str, Any] | None:
-    """The untrained model's entry beside that of a dataset; None if there is none, or one of other rows."""
+    """The untrained model's entry beside that of a dataset; None if there is none, or one of other rows or prompts."""
     before = untrained_entry(run, suite, entry)
-    return before if before and all(before.get(key) == entry.get(key) for key in ("rows", "revision")) else None
+    return before if before and _question(before) == _question(entry) else None
+
+
+def _question(entry: dict[str, Any]) -> tuple[object, ...]:
+    """What decides whether two figures can stand beside each other: rows, prompts, and how answers are judged."""
+    prompts = sorted((prompt["task"], prompt.get("identity", "")) for prompt in entry["prompts"])
+    return (entry["rows"], entry.get("revision"), entry.get("normalise", "sum"), prompts)
 
 
 def untrained_entry(run: Run, suite: str, entry: dict[str, Any]) -> dict[str, Any] | None:

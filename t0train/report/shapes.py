@@ -112,7 +112,10 @@ class _Missing(_Shape):
 
 class _Model(_Shape):
     name: str = "a model"
-    step: int | None = None
+    run: str | None = None
+    step: Annotated[int, Field(ge=0, lt=10**15)] | None = None
+    checkpoint: str | None = None
+    weights: str = ""
 
 
 class _NotHeldOut(_Shape):
@@ -130,6 +133,7 @@ class _Results(_Shape):
     probes: list[_Probe] = []
     missing: list[_Missing] = []
     not_held_out: dict[str, _NotHeldOut] | None = None
+    files: dict[str, str] = {}
 
 
 class _Candidate(_Shape):

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from t0train.core.errors import UserError
-from t0train.core.files import make_folder, refuse_linked_folders, write_atomic
+from t0train.core.files import refuse_linked_folders, remove_leftovers, write_atomic
+from t0train.core.lock import hold_folder
+from t0train.core.progress import say
 from t0train.report.content import build
 from t0train.report.page import html, markdown
 from t0train.report.parts import Picture
@@ -33,13 +35,14 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     for run in runs:
         if run in out.parents:
             refuse_linked_folders(run, out)
-    make_folder(out)
     title = "Report on " + " and ".join(run.name for run in found)
     sections = build(found)
-    for part in (part for section in sections for part in section.parts):
-        if isinstance(part, Picture):
-            write_atomic(out / f"{part.name}.svg", part.svg)
-            write_atomic(out / f"{part.name}.png", part.png)
-    write_atomic(out / "report.md", markdown(title, sections))
-    write_atomic(out / "report.html", html(title, sections))
+    with hold_folder(out, f"writing a report into {out}", say):
+        remove_leftovers(out, exclusive=True)
+        for part in (part for section in sections for part in section.parts):
+            if isinstance(part, Picture):
+                write_atomic(out / f"{part.name}.svg", part.svg)
+                write_atomic(out / f"{part.name}.png", part.png)
+        write_atomic(out / "report.md", markdown(title, sections))
+        write_atomic(out / "report.html", html(title, sections))
     return out / "report.html"

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from t0train.core.errors import UserError
-from t0train.core.files import atomic_folder, write_json
+from t0train.core.files import atomic_folder, make_folder, remove_leftovers, write_json
 from t0train.core.hashing import content_hash, file_sha256
+from t0train.core.lock import hold_lock
+from t0train.core.progress import say
 from t0train.prompts import load_templates
 from t0train.toy.datasets import DATASETS, ToyDataset
 from t0train.toy.rows import Row
@@ -39,6 +41,14 @@ def build_toy(folder: Path, seed: int = 0) -> bool:
     Raises:
         UserError: the folder holds files that are not the toy's, or cannot be written.
     """
+    place = folder.absolute()
+    make_folder(place.parent)
+    with hold_lock(place.parent / f".{place.name[:100]}.lock", f"writing the toy P3 into {folder}", say):
+        remove_leftovers(place.parent)
+        return _build(folder, seed)
+
+
+def _build(folder: Path, seed: int) -> bool:
     present = _written_before(folder)
     if present and present["key"] == _key(seed) and _intact(folder, present["files"]):
         return False

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from t0train.core.files import make_folder
-from t0train.core.lock import hold_lock
+from t0train.core.lock import hold_folder
 
 
-@contextmanager
-def run_lock(folder: Path) -> Iterator[None]:
+def run_lock(folder: Path) -> AbstractContextManager[None]:
     """Make the run folder and hold it for this process.
 
     A folder that was made for a run that could not begin is removed again.
@@ -20,13 +16,4 @@ def run_lock(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process trains in it, or it cannot be written to.
     """
-    is_new = not folder.exists()
-    make_folder(folder)
-    path = folder / ".lock"
-    with hold_lock(path, f"training in {folder} (another `output` or `name` gives a run its own folder)"):
-        try:
-            yield
-        finally:
-            if is_new and os.listdir(folder) == [path.name]:
-                path.unlink()
-                folder.rmdir()
+    return hold_folder(folder, f"training in {folder} (another `output` or `name` gives a run its own folder)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shutil
@@ -256,3 +257,39 @@ def test_checkpoints_that_went_before_they_could_be_compared_are_named(run: Path
     ended = t0train("train", run.parent / "run.yaml", *settings, f"train.select={suite}")  # too late for 1 and 2
     assert ended.returncode == 0, ended.stderr
     assert "not compared, as their checkpoints are gone: steps 1, 2" in ended.stderr
+
+
+def test_an_older_checkpoint_does_not_replace_the_results_of_the_final_one(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("eval"))
+    folder = copy / "eval" / "films_suite"
+    assert t0train("eval", copy, "--limit", "5").returncode == 0
+    final = (folder / "results.json").read_bytes()
+    for options in ((copy, "--step", "1"), (copy / "checkpoints" / "step-00000001",)):
+        shutil.rmtree(folder / "step-00000001", ignore_errors=True)
+        ended = t0train("eval", *options, "--limit", "5")
+        assert ended.returncode == 0, ended.stderr
+        assert str(folder / "step-00000001" / "results.json") in ended.stdout
+        assert result_of(folder / "step-00000001")["model"]["step"] == 1
+        assert (folder / "results.json").read_bytes() == final
+    assert t0train("eval", copy, "--step", "2", "--limit", "5").returncode == 0
+    assert result_of(folder)["model"]["step"] == 2
+    assert "goes without" in t0train("eval", copy, "--step", "2", "--untrained").stderr
+    ended = t0train("eval", copy, "--step", "7")
+    assert (ended.returncode, "no complete checkpoint of step 7" in ended.stderr) == (2, True)
+
+    assert t0train("export", copy, tmp_path / "exported", "--step", "1").returncode == 0
+    assert "the checkpoint of step 1 was scored" in (tmp_path / "exported" / "README.md").read_text()
+
+
+def test_selected_results_leave_those_of_the_final_checkpoint_in_its_own_folder(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("eval"))
+    folder = copy / "eval" / "films_suite"
+    assert t0train("eval", copy, "--limit", "5").returncode == 0
+    assert result_of(folder)["model"]["step"] == 2
+    final = result_of(folder)
+    (copy / "checkpoints" / "selected.json").write_text('{"step": 1, "suite": "films_suite", "compared": [1, 2]}')
+    assert t0train("eval", copy, "--limit", "5").returncode == 0
+    assert result_of(folder)["model"]["step"] == 1
+    assert result_of(folder / "step-00000002") == final
+    for name, digest in final["files"].items():
+        assert hashlib.sha256((folder / "step-00000002" / name).read_bytes()).hexdigest() == digest
