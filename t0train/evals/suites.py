@@ -22,6 +22,7 @@ from t0train.tasks import (
     missing_tables,
     open_table,
     parse_split,
+    refuse_equal_names,
 )
 from t0train.tasks.sources import HUB
 
@@ -108,6 +109,7 @@ def _resolve(
     else:
         chosen, _ = choose_prompts(fitting, asked.prompts, seed)
         left_out = choose_prompts(others, asked.prompts, seed)[0] if asked.prompts in ("all", "original") else []
+    refuse_equal_names(chosen)
     if not chosen:
         names = ", ".join(repr(task.template.name) for task in fitting) or "none"
         wanted = "has answer choices, so nothing can be ranked" if ranked else "has none, so nothing is to be written"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,16 @@ from t0train.mixture.rates import RATES
 from t0train.mixture.select import choose_prompts, filter_tasks, scale_factors
 from t0train.mixture.table import TaskRow, task_rows
 from t0train.prompts import load_templates
-from t0train.tasks import Dataset, Task, list_missing, load_catalogue, missing_tables, open_table, training_split
+from t0train.tasks import (
+    Dataset,
+    Task,
+    list_missing,
+    load_catalogue,
+    missing_tables,
+    open_table,
+    refuse_equal_names,
+    training_split,
+)
 from t0train.tasks.catalogue import read_catalogue
 
 
@@ -155,9 +163,7 @@ def _select(definition: Definition, data: DataConfig, seed: int) -> tuple[list[T
         tasks = filter_tasks(tasks, change)
     tasks, without = choose_prompts(tasks, definition.prompts, seed)
     tasks.sort(key=lambda task: task.name)
-    for one, other in pairwise(tasks):
-        if one.name == other.name:
-            raise UserError(f"{one.template} and {other.template} make the same task name {one.name!r}; rename one.")
+    refuse_equal_names(tasks)
     return tasks, templates, [f"left out, having no original-task prompt: {', '.join(without)}"] if without else []
 
 

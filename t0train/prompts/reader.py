@@ -1,4 +1,4 @@
-"""promptsource's YAML: where collections lie, what they hold, and its two tags read without running anything.
+"""Collections of templates: where they lie and which datasets they know.
 
 Layout of a collection: `<folder>/<dataset>/[<subset>/]templates.yaml`.
 """
@@ -10,13 +10,10 @@ import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from t0train.core.errors import UserError, nearest
 from t0train.core.files import file_state
-from t0train.core.text import read_text
+from t0train.prompts.file import read_templates
 from t0train.prompts.install import collection_folder
 from t0train.prompts.template import Template
 
@@ -24,23 +21,6 @@ FILE_NAME = "templates.yaml"
 FOLDER_VARIABLE = "T0TRAIN_TEMPLATES"
 # promptsource's list: top-level folders that are hub users with datasets in them, not datasets with subsets.
 USERS = ("Zaid", "craffel")
-
-if TYPE_CHECKING:
-    _Base = yaml.SafeLoader
-else:
-    _Base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser is ten times as fast
-
-
-class _Loader(_Base):
-    """A safe loader that takes promptsource's two tags for plain mappings; any other tag is an error."""
-
-
-def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor("!Template", _mapping)
-_Loader.add_constructor("!TemplateMetadata", _mapping)
 
 
 def template_folder() -> Path | None:
@@ -112,39 +92,8 @@ def _roots(folders: Sequence[Path]) -> list[Path]:
 @lru_cache(maxsize=512)
 def _read(path: Path, dataset: str, subset: str, state: tuple[int, int, int, int]) -> dict[str, Template]:
     """Templates of one file. `state` is part of the cache's key only: an edited file is read again."""
-    try:
-        content = yaml.load(read_text(path), Loader=_Loader)  # noqa: S506 (a safe loader)
-        entries = content["templates"]
-        templates = [_template(dataset, subset, str(uid), entry) for uid, entry in entries.items()]
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML that promptsource would write: {error}") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path} is not in promptsource's format ({type(error).__name__}: {error}); expected a mapping"
-            " `templates` of identifier -> !Template with `name`, `jinja`, `answer_choices`, `metadata`."
-        ) from error
-    by_name = {template.name: template for template in templates}
-    if len(by_name) < len(templates):
-        names = [template.name for template in templates]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise UserError(f"{path} has several templates of one name: {', '.join(map(repr, twice))}; rename all but one.")
-    return dict(sorted(by_name.items()))
+    return {template.name: template for template in sorted(read_templates(path, dataset, subset), key=_name)}
 
 
-def _template(dataset: str, subset: str, uid: str, entry: dict[str, Any]) -> Template:
-    metadata = entry.get("metadata") or {}
-    choices = entry.get("answer_choices")
-    for field, value in (("name", entry["name"]), ("jinja", entry["jinja"]), ("answer_choices", choices or "")):
-        if not isinstance(value, str):
-            raise TypeError(f"template {uid}: {field} is {value!r}, expected a string")
-    return Template(
-        dataset=dataset,
-        subset=subset,
-        name=entry["name"],
-        uid=uid,
-        jinja=entry["jinja"],
-        answer_choices=choices,
-        original_task=bool(metadata.get("original_task")),
-        choices_in_prompt=metadata.get("choices_in_prompt"),
-        metrics=tuple(metadata.get("metrics") or ()),
-    )
+def _name(template: Template) -> str:
+    return template.name

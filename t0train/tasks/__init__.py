@@ -11,7 +11,7 @@ from t0train.tasks.sources import (
     training_split,
 )
 from t0train.tasks.split import Split, parse_split
-from t0train.tasks.task import Task
+from t0train.tasks.task import Task, refuse_equal_names
 
 __all__ = [
     "Dataset",
@@ -25,6 +25,7 @@ __all__ = [
     "missing_tables",
     "open_table",
     "parse_split",
+    "refuse_equal_names",
     "task_name",
     "training_split",
 ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from t0train.core.errors import UserError
 from t0train.tasks.catalogue import Dataset
 
 if TYPE_CHECKING:
@@ -23,3 +25,16 @@ class Task:
     def of(cls, dataset: Dataset, template: Template) -> Task:
         """The task that `template` makes of `dataset`, under T0's name."""
         return cls(dataset.task_name(template.name), dataset, template)
+
+
+def refuse_equal_names(tasks: Iterable[Task]) -> None:
+    """Refuse tasks of one name: T0's rule makes "Is it?" and "Is it!" the same, and what is stored goes by the name.
+
+    Raises:
+        UserError: names the two templates.
+    """
+    known: dict[str, Task] = {}
+    for task in tasks:
+        other = known.setdefault(task.name, task)
+        if other is not task:
+            raise UserError(f"{other.template} and {task.template} make the same task name {task.name!r}; rename one.")

@@ -158,3 +158,23 @@ def test_a_suite_without_work_or_with_unknown_differences_is_refused(tmp_path: P
     with pytest.raises(UserError) as caught:
         load_suite(str(path))
     assert complaint in str(caught.value)
+
+
+def test_two_templates_of_one_task_name_are_refused(tmp_path: Path) -> None:
+    """Their results would go by one name; the entry may still name one of them."""
+    (tmp_path / "pets").mkdir()
+    entries = ", ".join(
+        f"{uid}: {{name: '{name}', jinja: 'x ||| a', answer_choices: a ||| b}}"
+        for uid, name in (("u", "a?"), ("v", "a!"))
+    )
+    (tmp_path / "pets" / "templates.yaml").write_text(f"templates: {{{entries}}}")
+    (tmp_path / "catalogue.csv").write_text("name\npets\n")
+    catalogue = load_catalogue(tmp_path / "catalogue.csv")
+    for prompts, fails in (("all", True), ("['a?']", False), ("['a?', 'a!']", True)):
+        suite = tmp_path / "suite.yaml"
+        suite.write_text(f"name: s\ntasks:\n- {{dataset: pets, split: test, kind: rank, prompts: {prompts}}}\n")
+        if fails:
+            with pytest.raises(UserError, match="same task name 'pets_a_'"):
+                resolve_suite(load_suite(str(suite)), catalogue, [tmp_path])
+        else:
+            assert len(resolve_suite(load_suite(str(suite)), catalogue, [tmp_path])[0].tasks) == 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -136,8 +137,35 @@ def test_names_cannot_leave_the_folder(folder: Path, dataset: str, subset: str |
         ("- a list", "format"),
         ("other: 1", "templates"),
         ("templates: {x: !Template {name: n}}", "jinja"),
-        ("templates: {x: !Template {name: 3, jinja: j}}", "name is 3"),
+        ("templates: {x: !Template {name: 3, jinja: j}}", "template 'x': `name` is 3 .*expected a text"),
         ("templates: {x: !Template {name: n, jinja: j}, y: !Template {name: n, jinja: k}}", "of one name: 'n'"),
+        ("", "it holds nothing"),
+        ("templates:", "`templates`, which is nothing"),
+        ("templates: [a]", "`templates`, which is a list"),
+        ("templates: {x: 1}", r"template 'x' is 1 \(int\)"),
+        ("templates: {x: {name: n, jinja: [a]}}", "template 'x': `jinja` is a list"),
+        ("templates: {x: {name: n, jinja: 2020-01-02}}", "template 'x': `jinja` is 2020-01-02"),
+        ("templates: {x: {name: '', jinja: j}}", "template 'x': `name` is empty"),
+        (
+            "templates: {x: {name: n, jinja: j, answer_choices: no}}",
+            "`answer_choices` is the truth value false.*quotes",
+        ),
+        ("templates: {x: {name: n, jinja: j, answer_choices: [no, yes]}}", "`answer_choices` is a list.*'no ||| yes'"),
+        ("templates: {x: {name: n, jinja: j, answer_choices: 1}}", r"`answer_choices` is 1 \(int\).*quotes"),
+        ("templates: {x: {name: n, jinja: j, answer_choices: 0}}", r"`answer_choices` is 0 \(int\).*quotes"),
+        ("templates: {x: {name: n, jinja: j, metadata: yes}}", "`metadata` is the truth value true.*a mapping"),
+        (
+            "templates: {x: {name: n, jinja: j, metadata: {metrics: Accuracy}}}",
+            "`metrics` is the text 'Accuracy'.*a list",
+        ),
+        ("templates: {x: {name: n, jinja: j, metadata: {metrics: [1]}}}", r"`metrics` holds 1 \(int\)"),
+        ("templates: {x: {name: n, jinja: j, metadata: {original_task: 1}}}", "`original_task` is 1 .*true or false"),
+        ("templates: {x: {name: n, jinja: j, metadata: {original_task: 'no'}}}", "`original_task` is the text 'no'"),
+        ("templates: {x: {name: n, jinja: j, metadata: {choices_in_prompt: []}}}", "`choices_in_prompt` is a list"),
+        ("templates: {x: {name: n, jinja: j, d: 2020-13-45}}", "is not YAML"),
+        ("templates: {x: {name: n, jinja: j, [a]: b}}", "is not YAML"),
+        ("templates: {x: !Template [a]}", "is not YAML"),
+        ("templates: &a {x: *a}", "an alias repeats the value in which it stands"),
     ],
 )
 def test_anything_but_the_format_is_refused(
@@ -148,6 +176,80 @@ def test_anything_but_the_format_is_refused(
     with pytest.raises(UserError, match=reason):
         load_templates("reviews", folders=[tmp_path / "own"])
     assert not (tmp_path / "harm").exists()
+
+
+TWO = "templates:\n  {}:\n    name: first\n    jinja: a ||| b\n  {}:\n    name: second\n    jinja: c ||| d\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (TWO.format(1, 1), "line 5: the key '1' stands there twice, first on line 2"),
+        (TWO.format("x-y", "x-y"), "line 5: the key 'x-y' stands there twice, first on line 2"),
+        (TWO.format("x", "'x'"), "line 5: the key 'x' stands there twice"),
+        (TWO.format(1, "0x1"), "line 5: the key '0x1' stands there twice"),
+        (TWO.format(1, "true"), "line 5: the key 'true' stands there twice"),
+        (TWO.format(1, "'1'"), "several templates of one identifier: '1'"),
+        (TWO.replace("name", "id: z\n    name").format("x", "y"), "several templates of one `id`: 'z'"),
+        ("templates: {}\ntemplates: {}\n", "line 2: the key 'templates' stands there twice"),
+        ("templates:\n  x: !Template\n    name: n\n    jinja: j\n    jinja: k\n", "line 5: the key 'jinja'"),
+        ("templates:\n  x:\n    name: n\n    jinja: j\n    metadata: {a: 1, a: 1}\n", "line 5: the key 'a'"),
+    ],
+)
+@pytest.mark.usefixtures("no_collection")
+def test_what_stands_there_twice_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    write(tmp_path / "reviews", text)
+    with pytest.raises(UserError, match=reason):
+        load_templates("reviews", folders=[tmp_path])
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_aliases_and_merged_keys_are_read(tmp_path: Path) -> None:
+    text = (
+        "templates:\n  x: &x\n    name: first\n    jinja: a ||| b\n    metadata: &m {original_task: true}\n"
+        "  y:\n    <<: *x\n    name: second\n  z: {name: third, jinja: c, metadata: *m}\n"
+    )
+    write(tmp_path / "reviews", text)
+    templates = load_templates("reviews", folders=[tmp_path])
+    assert {name: (one.jinja, one.original_task) for name, one in templates.items()} == {
+        "first": ("a ||| b", True),
+        "second": ("a ||| b", True),
+        "third": ("c", True),
+    }
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_a_byte_order_mark_is_accepted(folder: Path) -> None:
+    path = folder / "reviews" / "templates.yaml"
+    path.write_text(YAML.format(dataset="reviews"), encoding="utf-8-sig")
+    assert list(load_templates("reviews", folders=[folder])) == ["a first", "b second"]
+
+
+def bomb() -> str:
+    """Ten lines, each with ten aliases of the line before: ten thousand million values."""
+    lines = ["a0: &a0 [x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 11)]
+    return "\n".join(lines) + "\ntemplates: {x: {name: n, jinja: *a10}}\n"
+
+
+@pytest.mark.usefixtures("no_collection")
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (bomb(), "aliases repeat values"),
+        (bomb().replace("jinja: *a10", "jinja: j, <<: *a10"), "aliases repeat values"),
+        ("templates: " + "[" * 1_000_000, "line 1: more than 20 mappings and lists"),
+        ("templates: " + "{a: " * 900_000, "line 1: more than 20 mappings and lists"),
+        ("\n".join(" " * i + "a:" for i in range(2000)), "line 21: more than 20 mappings and lists"),
+        ("# " + "x" * 5_000_000, "5,000,002 bytes"),
+    ],
+)
+def test_files_that_would_cost_too_much_are_refused(tmp_path: Path, text: str, reason: str) -> None:
+    write(tmp_path / "reviews", text)
+    started = time.process_time()
+    with pytest.raises(UserError, match=reason):
+        load_templates("reviews", folders=[tmp_path])
+    assert time.process_time() - started < 4
 
 
 def test_a_template_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
