@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from t0train.report.items import paired, read_items
+from t0train.report.items import Items, paired, read_items
 from t0train.report.parts import Part, Sentences, Table
 from t0train.report.runs import Run
 from t0train.report.scores import suites, with_interval
@@ -18,6 +18,8 @@ _EXPLAINED = (
     "of the mean holds. Every interval is for its dataset alone, nothing is corrected for their number: where two runs "
     "are alike on all of twenty datasets, expect 0 to be outside for one of them."
 )
+
+_UNNAMED = "results of an earlier version do not say which files hold their scores: evaluate again"
 
 
 class _Compared(NamedTuple):
@@ -42,7 +44,8 @@ def comparison(runs: Sequence[Run]) -> list[Part]:
 
 def _against(run: Run, base: Run, suite: str) -> _Compared:
     ours, theirs = (_entries(one.results[suite]) for one in (run, base))
-    our_items, their_items = (read_items(one.folder / "eval" / suite) for one in (run, base))
+    our_items, their_items = (_items(one, suite) for one in (run, base))
+    unnamed = "" if all("files" in one.results[suite] for one in (run, base)) else _UNNAMED
     same_words = any(_same_prompts(ours[key], theirs[key]) for key in ours.keys() & theirs.keys())
     rows: list[tuple[str, ...]] = []
     reasons: dict[str, list[str]] = {}
@@ -51,7 +54,7 @@ def _against(run: Run, base: Run, suite: str) -> _Compared:
         if entry is None or other is None:
             reasons.setdefault("only one of the two was scored on it", []).append(f"{dataset} {split}")
             continue
-        if reason := _why_not(entry, other):
+        if reason := _why_not(entry, other) or unnamed:
             reasons.setdefault(reason, []).append(dataset)
             continue
         tasks, other_words = _tasks(entry, other, same_words)
@@ -87,6 +90,12 @@ def _against(run: Run, base: Run, suite: str) -> _Compared:
         remarks += _other_draws(pair, run.results[suite], base.results[suite])
     remarks += [f"{pair}, not compared: {', '.join(names)}: {reason}." for reason, names in reasons.items()]
     return _Compared(rows, remarks)
+
+
+def _items(run: Run, suite: str) -> Items:
+    """Scores of single items; none of results of an earlier version, which do not name their files."""
+    results = run.results[suite]
+    return read_items(run.folder / "eval" / suite, results["files"]) if "files" in results else {}
 
 
 def _entries(results: Mapping[str, Any]) -> dict[tuple[str, str, str], dict[str, Any]]:

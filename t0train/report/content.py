@@ -90,7 +90,7 @@ def _speed(run: Run) -> str:
     per_second = {
         key: sorted(event[key] for event in events)[len(events) // 2]
         for key in events[-1]
-        if key.endswith("_per_s") and all(key in event for event in events)
+        if key.endswith("_per_s") and all(figures.is_plausible(event.get(key)) for event in events)
     }
     stated = ", ".join(
         f"{value:,.1f} {key.removesuffix('_per_s').replace('_', ' ')}/s" for key, value in per_second.items()

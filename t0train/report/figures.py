@@ -30,6 +30,7 @@ COLOURS = ("#3b82d6", "#e0762f", "#2a9d78", "#a667c8", "#d14b5a", "#a58a1f", "#4
 
 
 _WIDTH = 8.8  # inches
+_ABSURD = 1e30
 _TITLE = 26
 """Characters of a title that fit above a panel of the accuracy figure."""
 
@@ -146,9 +147,14 @@ def curves(runs: Sequence[Run], panels: Sequence[Curve]) -> Figure | None:
 
 
 def _series(run: Run, panel: Curve) -> tuple[Floats, Floats]:
-    logged = (event for event in run.of_kind(panel.kind) if isinstance(event.get(panel.key), (int, float)))
+    logged = (event for event in run.of_kind(panel.kind) if is_plausible(event.get(panel.key)))
     points = np.array([(event["step"], panel.scale * event[panel.key]) for event in logged], dtype=float).reshape(-1, 2)
     return points[:, 0], points[:, 1]
+
+
+def is_plausible(value: Any) -> bool:
+    """Whether a logged value can be drawn and added up: a number that is finite and not beyond all measure."""
+    return isinstance(value, (int, float)) and abs(value) < _ABSURD
 
 
 def _line(axis: Axes, steps: Floats, values: Floats, index: int, name: str, smooth: bool) -> None:

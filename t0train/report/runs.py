@@ -57,7 +57,7 @@ def read_run(folder: Path, step: int | None = None) -> Run:
         raise UserError(f"{folder} is not a run folder ({found}); give the folder that `t0train train` wrote.")
     try:
         config = yaml.safe_load(resolved.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{resolved} is damaged: {error}") from error
     check_file(config, resolved)
     deviations, log = folder / "deviations.json", folder / "events.jsonl"
@@ -126,12 +126,12 @@ def _read_results(run: Path, path: Path) -> dict[str, Any]:
 def _read_json(path: Path) -> Any:
     try:
         return check_file(json.loads(path.read_text(encoding="utf-8")), path)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: {error}") from error
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
     try:
         return [check_event(event, path, line) for line, event in enumerate(read_events(path), 1)]
-    except ValueError as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is damaged: {error}") from error

@@ -10,7 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from t0train.config.suite import OVERLAPS
 from t0train.core.errors import UserError
 
-_Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
+_MOST = 10**15  # of anything that is counted: floats hold it exactly
+_Count = Annotated[int, Field(ge=0, le=_MOST)]
+_ROUNDING = 1e-9
+_Share = Annotated[float, Field(ge=-_ROUNDING, le=1 + _ROUNDING)]  # an accuracy, a probability
+_Points = Annotated[float, Field(ge=-2, le=2)]  # a difference of two shares, or the end of an interval
+_Interval = Annotated[list[_Points], Field(min_length=2, max_length=2)]
 
 
 class _Shape(BaseModel):
@@ -20,27 +25,27 @@ class _Shape(BaseModel):
 
 
 class _OverPrompts(_Shape):
-    median: float
-    mean: float
+    median: _Share
+    mean: _Share
 
 
 class _Prompt(_Shape):
     name: str
     task: str
     identity: str = ""
-    rows: int
-    accuracy: float
+    rows: _Count
+    accuracy: _Share
     interval: _Interval | None = None
-    chance: float
-    majority: float
-    gold_not_in_choices: int
-    metrics: dict[str, float] = {}
-    remarks: dict[str, int] = {}
+    chance: _Share
+    majority: _Share
+    gold_not_in_choices: _Count
+    metrics: dict[str, _Share] = {}
+    remarks: dict[str, _Count] = {}
 
 
 class _Mistake(_Shape):
     prompt: str
-    row: int
+    row: _Count
     input: str
     answer: str
     gold: str | None
@@ -51,15 +56,15 @@ class _Ranked(_OverPrompts):
     split: str
     revision: str = ""
     normalise: str = "sum"
-    rows: int
+    rows: _Count
     interval: _Interval | None = None
     mean_interval: _Interval | None = None
-    chance: float
-    majority: float
+    chance: _Share
+    majority: _Share
     prompts: Annotated[list[_Prompt], Field(min_length=1)]
     metrics: dict[str, _OverPrompts] = {}
     metric_intervals: dict[str, _Interval] = {}
-    metric_baselines: dict[str, dict[str, float]] = {}
+    metric_baselines: dict[str, dict[str, _Share]] = {}
     left_out: dict[str, str] = {}
     caveat: str = ""
     mistakes: list[_Mistake] = []
@@ -69,10 +74,10 @@ class _GeneratedPrompt(_Shape):
     name: str
     task: str
     identity: str = ""
-    rows: int
-    score: float
+    rows: _Count
+    score: _Share
     interval: _Interval
-    metrics: dict[str, float]
+    metrics: dict[str, _Share]
 
 
 class _Generated(_OverPrompts):
@@ -80,20 +85,22 @@ class _Generated(_OverPrompts):
     split: str
     revision: str = ""
     metric: str
-    rows: int
+    rows: _Count
     interval: _Interval
     mean_interval: _Interval
     metrics: dict[str, _OverPrompts]
-    metric_baselines: dict[str, dict[str, float]] = {}
+    metric_baselines: dict[str, dict[str, _Share]] = {}
     prompts: Annotated[list[_GeneratedPrompt], Field(min_length=1)]
     caveat: str = ""
 
 
-class _Difference(_OverPrompts):
+class _Difference(_Shape):
+    median: _Points
+    mean: _Points
     name: str
     of: str
     minus: str
-    items: int
+    items: _Count
     median_interval: _Interval
     mean_interval: _Interval
 
@@ -113,7 +120,7 @@ class _Missing(_Shape):
 class _Model(_Shape):
     name: str = "a model"
     run: str | None = None
-    step: Annotated[int, Field(ge=0, lt=10**15)] | None = None
+    step: _Count | None = None
     checkpoint: str | None = None
     weights: str = ""
 
@@ -125,8 +132,8 @@ class _NotHeldOut(_Shape):
 
 class _Results(_Shape):
     model: _Model
-    seed: int
-    limit: int | None = None
+    seed: Annotated[int, Field(ge=-_MOST, le=_MOST)]
+    limit: _Count | None = None
     tasks: list[_Ranked]
     generated: list[_Generated] = []
     differences: list[_Difference] = []
@@ -137,13 +144,13 @@ class _Results(_Shape):
 
 
 class _Candidate(_Shape):
-    step: int
-    score: float
-    medians: dict[str, float]
+    step: _Count
+    score: _Share
+    medians: dict[str, _Share]
 
 
 class _Selection(_Shape):
-    step: int
+    step: _Count
     candidates: Annotated[list[_Candidate], Field(min_length=1)]
     left_out: dict[str, str]
     rule: str
@@ -158,29 +165,29 @@ class _Event(_Shape):
 
 
 class _Start(_Shape):
-    probabilities: dict[str, float] = {}
+    probabilities: dict[str, _Share] = {}
     mixture: str = ""
     remarks: list[str] = []
 
 
 class _Step(_Shape):
-    step: int
+    step: _Count
     cross_entropy: float
-    tokens: int
-    examples: int
-    rows: int
-    fill_inputs: float
-    fill_targets: float
-    tasks: dict[str, int] = {}
+    tokens: _Count
+    examples: _Count
+    rows: Annotated[int, Field(ge=1, le=_MOST)]
+    fill_inputs: _Share
+    fill_targets: _Share
+    tasks: dict[str, _Count] = {}
 
 
 class _Speed(_Shape):
-    step: int
+    step: _Count
 
 
 class _Train(_Shape):
-    steps: int = 0
-    batch: dict[str, int | None] = {}
+    steps: _Count = 0
+    batch: dict[str, _Count | None] = {}
 
 
 class _Config(_Shape):
@@ -193,28 +200,28 @@ class _Config(_Shape):
 
 
 class _Example(_Shape):
-    row: int
-    share: float
+    row: _Count
+    share: _Share
     words: str
     trained_dataset: str
-    trained_row: int
+    trained_row: _Count
 
 
 class _Overlap(_Shape):
     dataset: str
     split: str
-    rows: int
-    short: int
-    touched: int
-    overlapping: int
-    sources: dict[str, int]
+    rows: _Count
+    short: _Count
+    touched: _Count
+    overlapping: _Count
+    sources: dict[str, _Count]
     examples: list[_Example]
 
 
 class _Overlaps(_Shape):
     mixture: str
-    ngram: int
-    threshold: float
+    ngram: _Count
+    threshold: _Share
     overlaps: list[_Overlap]
     not_compared: dict[str, str]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +38,16 @@ def scored_run(
     entry["revision"] = revision
     for prompt, task in zip(entry["prompts"], scores, strict=True):
         prompt |= {"task": task, "name": f"prompt {task}", "identity": f"{revision}, {task}, {words}"}
-    run = write_run(name, suites={"demo": document})
     lines = [
         {"dataset": "movies", "split": "test[:200]", "task": task, "row": row, "right": right}
         for task, rows in scores.items()
         for row, right in rows.items()
     ]
-    pq.write_table(pa.Table.from_pylist(lines), run / "eval" / "demo" / "scores.parquet")
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(lines), sink)
+    content = sink.getvalue().to_pybytes()
+    run = write_run(name, suites={"demo": {"files": {"scores.parquet": sha256(content).hexdigest()}, **document}})
+    (run / "eval" / "demo" / "scores.parquet").write_bytes(content)
     return run
 
 
@@ -152,7 +157,10 @@ def test_figures_do_not_depend_on_the_hash_seed(write_run: WriteRun, tmp_path: P
     runs = [scored_run(write_run, name, some) for name, some in zip(("one", "two"), scores, strict=True)]
     code = (
         "import sys; from pathlib import Path; from t0train.report.items import paired, read_items\n"
-        "one, two = (read_items(Path(run) / 'eval/demo')['movies', 'test[:200]'] for run in sys.argv[1:])\n"
+        "from t0train.report.runs import read_run\n"
+        "files = lambda run: read_run(Path(run)).results['demo']['files']\n"
+        "read = lambda run: read_items(Path(run) / 'eval/demo', files(run))\n"
+        "one, two = (read(run)['movies', 'test[:200]'] for run in sys.argv[1:])\n"
         "print(repr(paired(one, two, 0)))"
     )
     told = {
@@ -176,7 +184,34 @@ def test_nothing_in_common_is_no_difference(tmp_path: Path, write_run: WriteRun)
     assert "not compared: movies: no row is common to both" in compared([one, two], tmp_path / "out")
     (one / "eval" / "demo" / "scores.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(UserError, match=r"scores\.parquet is damaged"):
-        read_items(one / "eval" / "demo")
+        read_items(one / "eval" / "demo", {"scores.parquet": sha256(b"PAR1 no").hexdigest()})
+
+
+def test_a_scores_file_of_another_evaluation_is_refused(write_run: WriteRun, tmp_path: Path) -> None:
+    one, two = (scored_run(write_run, name, {"p": {1: 1.0, 2: right}}) for name, right in (("one", 1.0), ("two", 0.0)))
+    assert "points more than one" in compared([one, two], tmp_path / "out")
+    own, foreign = (run / "eval" / "demo" / "scores.parquet" for run in (one, two))
+    own.write_bytes(foreign.read_bytes())
+    with pytest.raises(UserError, match=r"one/eval/demo/scores\.parquet is not the file that .*other SHA-256"):
+        write_report([one, two], tmp_path / "refused")
+    own.unlink()
+    with pytest.raises(UserError, match=r"scores\.parquet is missing, but the results\.json beside it names it"):
+        write_report([one, two], tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+
+
+def test_results_that_do_not_name_their_files_are_not_paired(write_run: WriteRun, tmp_path: Path) -> None:
+    one, two = (scored_run(write_run, name, {"p": {1: 1.0}}) for name in ("one", "two"))
+    path = two / "eval" / "demo" / "results.json"
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "files"}))
+    assert "do not say which files hold their scores: evaluate again" in compared([one, two], tmp_path / "out")
+
+
+@pytest.mark.parametrize("scores", [{1: float("nan")}, {1: -0.5}, {1: 1e9}, {-1: 1.0}])
+def test_absurd_scores_are_named(scores: dict[int, float], write_run: WriteRun, tmp_path: Path) -> None:
+    one, two = scored_run(write_run, "one", {"p": scores}), scored_run(write_run, "two", {"p": {1: 1.0}})
+    with pytest.raises(UserError, match=r"scores\.parquet is damaged: scores are between 0 and 1"):
+        write_report([one, two], tmp_path / "out")
 
 
 def test_one_run_twice_is_refused(write_run: WriteRun, tmp_path: Path) -> None:

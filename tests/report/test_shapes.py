@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,10 +26,17 @@ from tests.report.conftest import WriteRun, results, step_event
         ),
         ("eval/demo/results.json", '{"model": {}, "seed": 0, "tasks": [], "limit": "all"}', "limit: .*'all'"),
         ("eval/demo/selection.json", "{}", "candidates: missing"),
+        ("eval/demo/results.json", "[" * 100_000, "damaged"),
         ("deviations.json", "{}", "list"),
         ("deviations.json", "[{}]", r"0\.sentence: missing"),
         ("events.jsonl", '{"kind": "step"}\n', "line 1 .*step: missing"),
         ("events.jsonl", f"{json.dumps(step_event(1, {}))}\n[]\n", "line 2 is no event"),
+        ("events.jsonl", f"{json.dumps({**step_event(1, {}), 'fill_inputs': -3.0})}\n", r"fill_inputs: .*-3\.0"),
+        ("events.jsonl", f"{json.dumps(step_event(-1, {}))}\n", "step: .*-1"),
+        ("events.jsonl", f"{json.dumps(step_event(1, {}, rows=0))}\n", "rows: .*0"),
+        ("events.jsonl", f"{json.dumps(step_event(10**40, {}))}\n", "step: "),
+        ("events.jsonl", '{"a": ' * 100_000 + "\n", "damaged"),
+        ("config.resolved.yaml", "[" * 100_000, "damaged"),
         ("config.resolved.yaml", "train: 3", "train: .*mapping of keys"),
         ("config.resolved.yaml", "- 3", "mapping of keys"),
     ],
@@ -46,6 +54,24 @@ def test_a_median_of_text_is_refused(write_run: WriteRun, tmp_path: Path) -> Non
     document["tasks"][0]["median"] = "0.5"
     with pytest.raises(UserError, match=r"results\.json .*tasks\.0\.median: .*'0\.5'"):
         write_report([write_run(suites={"demo": document})], tmp_path / "out")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.25, 7.0])
+@pytest.mark.parametrize("key", ["median", "mean", "chance", "majority", "accuracy"])
+def test_accuracies_that_cannot_be_are_refused(key: str, value: float, write_run: WriteRun, tmp_path: Path) -> None:
+    document = results({"movies": [0.5]})
+    entry = document["tasks"][0]["prompts"][0] if key == "accuracy" else document["tasks"][0]
+    entry[key] = value
+    with pytest.raises(UserError, match=rf"results\.json .*\.{key}: "):
+        write_report([write_run(suites={"demo": document})], tmp_path / "out")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e308, -1e308, 10**400, "fast"])
+def test_a_run_that_diverged_has_a_report(value: Any, write_run: WriteRun, tmp_path: Path) -> None:
+    """Its loss may be anything; what cannot be drawn is left out of the figures."""
+    events = [step_event(1, {"a": 1}), {**step_event(2, {"a": 1}), "grad_norm": value}]
+    events.append({"kind": "speed", "step": 1, "tokens_per_s": value})
+    assert write_report([write_run(events=events)], tmp_path / "out").is_file()
 
 
 def test_what_later_versions_add_is_no_error(write_run: WriteRun, tmp_path: Path) -> None:
