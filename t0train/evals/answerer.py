@@ -1,7 +1,8 @@
 """A model's answers to tasks, each kept in a file as soon as it is complete: nothing is scored twice.
 
 A killed evaluation continues from the files, and several processes share the work by writing them. The name of a file
-is made of what decides its content: the model's weights, all that the model is asked, and how it is asked.
+is made of what decides its content: the model's weights, all that the model is asked, and how it is asked. The file
+holds a checksum of its name and its answers: one that was damaged, edited or renamed is not believed.
 """
 
 from __future__ import annotations
@@ -12,22 +13,24 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from t0train.core.files import write_atomic
 from t0train.core.hashing import content_hash
+from t0train.core.progress import say
 from t0train.data import Vocabulary
 from t0train.evals.generation import Generator
 from t0train.evals.prompts import RankedPrompt
 from t0train.evals.ranking import MAX_INPUTS, MAX_TARGETS, Item, Scores, rank_tokens
 from t0train.model import T5
 
-SCORER_VERSION = 1
+SCORER_VERSION = 2
 """Raise it with every change after which the same weights give other scores or texts: of ranking (what is summed, where
-inputs and choices are cut), of the model's arithmetic, of decoding. Answers of before are then asked for again."""
+inputs and choices are cut), of the model's arithmetic, of decoding, or of the files. Answers of before are then asked
+for again."""
 
 Advance = Callable[[float], object]
 
@@ -111,14 +114,27 @@ def items_content(items: Sequence[Item]) -> str:
 
 
 def _read(path: Path, fits: Sequence[Callable[[Any], bool]]) -> list[Any] | None:
-    """The answers in a file, one for each of the checks that it must pass; None if they are not all there."""
+    """The answers in a file, one for each of the checks that it must pass; None if they are not all there.
+
+    A file that is there and does not hold them is named on stderr.
+    """
+    if not path.is_file():
+        return None
     try:
-        answers = json.loads(path.read_text(encoding="utf-8"))["answers"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    if not isinstance(answers, list) or len(answers) != len(fits):
-        return None
-    return answers if all(check(answer) for check, answer in zip(fits, answers, strict=True)) else None
+        content = json.loads(path.read_text(encoding="utf-8"))
+        answers, checksum = content["answers"], content["checksum"]
+        is_whole = isinstance(answers, list) and checksum == _checksum(path, answers)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        is_whole = False
+    if is_whole and len(answers) == len(fits) and all(fit(answer) for fit, answer in zip(fits, answers, strict=True)):
+        return cast(list[Any], answers)
+    say(f"{path} is damaged or was edited: its answers are asked for again.")
+    return None
+
+
+def _checksum(path: Path, answers: Sequence[Any]) -> str:
+    """Of the answers and of what they answer: the weights and the question, which make the path."""
+    return content_hash([path.parent.name, path.name, answers], length=32)
 
 
 def _is_text(answer: Any) -> bool:
@@ -131,4 +147,5 @@ def _is_score_of_each(choices: int, answer: Any) -> bool:
 
 
 def _write(path: Path, task: str, answers: Sequence[Any]) -> None:
-    write_atomic(path, json.dumps({"task": task, "answers": answers}, ensure_ascii=False))
+    content = {"task": task, "answers": answers, "checksum": _checksum(path, answers)}
+    write_atomic(path, json.dumps(content, ensure_ascii=False))

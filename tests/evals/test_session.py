@@ -116,12 +116,19 @@ def of_an_item(change: Callable[[Any], Any]) -> Callable[[dict[str, Any]], None]
         ("films_good_or_bad", of_an_item(lambda scores: "x")),
         ("films_good_or_bad", lambda content: content["answers"].pop()),
         ("films_good_or_bad", lambda content: content.update(answers={"x": 1})),
+        ("films_good_or_bad", of_an_item(lambda scores: scores[::-1])),
+        ("films_say_it", of_an_item(lambda text: f"{text} edited")),
         ("films_say_it", of_an_item(lambda text: ["x"])),
         ("films_say_it", of_an_item(lambda text: None)),
     ],
 )
-def test_answers_of_a_wrong_shape_are_asked_for_again(
-    run: Path, suite: Path, tmp_path: Path, task: str, damage: Callable[[dict[str, Any]], None]
+def test_answers_that_were_changed_are_asked_for_again(
+    run: Path,
+    suite: Path,
+    tmp_path: Path,
+    task: str,
+    damage: Callable[[dict[str, Any]], None],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     whole = evaluated(tmp_path / "out", run, suite, limit=5)
     [path] = (tmp_path / "out" / "answers").glob(f"*/{task}-*.json")
@@ -129,8 +136,22 @@ def test_answers_of_a_wrong_shape_are_asked_for_again(
     content = json.loads(path.read_text())
     damage(content)
     path.write_text(json.dumps(content))
+    capsys.readouterr()
     assert evaluated(tmp_path / "out", run, suite, limit=5) == whole
     assert json.loads(path.read_text()) == right
+    said = f"{path} is damaged or was edited: its answers are asked for again."
+    assert capsys.readouterr().err.splitlines().count(said) == 1
+
+
+def test_answers_of_other_weights_are_not_believed(run: Path, suite: Path, tmp_path: Path) -> None:
+    """The file of the first step's weights, put in the place of that of the second's."""
+    whole = evaluated(tmp_path / "out", run, suite, limit=5)
+    other = evaluated(tmp_path / "other", run / "checkpoints" / "step-00000001", suite, limit=5)
+    assert other["files"]["scores.parquet"] != whole["files"]["scores.parquet"]
+    for path in (tmp_path / "out" / "answers").glob("*/*.json"):
+        [foreign] = (tmp_path / "other" / "answers").glob(f"*/{path.name}")
+        path.write_bytes(foreign.read_bytes())
+    assert evaluated(tmp_path / "out", run, suite, limit=5) == whole
 
 
 def test_answers_of_another_scorer_or_back_end_are_asked_for_again(
