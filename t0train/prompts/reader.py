@@ -14,7 +14,7 @@ from pathlib import Path
 from t0train.core.errors import UserError, nearest
 from t0train.core.files import file_state
 from t0train.prompts.file import read_templates
-from t0train.prompts.install import collection_folder
+from t0train.prompts.install import check_installed, collection_folder
 from t0train.prompts.template import Template
 
 FILE_NAME = "templates.yaml"
@@ -92,6 +92,7 @@ def _roots(folders: Sequence[Path]) -> list[Path]:
 @lru_cache(maxsize=512)
 def _read(path: Path, dataset: str, subset: str, state: tuple[int, int, int, int]) -> dict[str, Template]:
     """Templates of one file. `state` is part of the cache's key only: an edited file is read again."""
+    check_installed(path)
     return {template.name: template for template in sorted(read_templates(path, dataset, subset), key=_name)}
 
 

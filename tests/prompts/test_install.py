@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import signal
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +57,9 @@ def sdist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def files(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    """All but the lock file, which stays."""
+    paths = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    return paths - {".lock"}
 
 
 WHOLE = {
@@ -74,28 +78,149 @@ def test_only_template_files_are_unpacked(cache: Path, sdist: Path) -> None:
     assert files(cache) == WHOLE
 
 
-def test_pip_is_asked_once_and_a_damaged_collection_is_mended(
-    cache: Path, sdist: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def pip(sdist: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that were run instead of pip, each of which leaves the sdist where it was told to."""
     commands = []
 
-    def pip(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
         assert isinstance(command, list)
         assert not options.get("shell")
         commands.append(command)
         destination = Path(command[command.index("--dest") + 1])
+        assert options["env"]["TMPDIR"] == str(destination)
         (destination / SDIST).write_bytes(sdist.read_bytes())
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(subprocess, "run", pip)
-    folder = install()
+    monkeypatch.setattr(subprocess, "run", run)
+    return commands
+
+
+def test_pip_is_asked_once(cache: Path, pip: list[list[str]]) -> None:
     install()
-    assert len(commands) == 1
-    assert commands[0][:4] == [sys.executable, "-m", "pip", "download"]
-    (folder / "reviews" / "templates.yaml").unlink()
     install()
-    assert len(commands) == 2
+    assert len(pip) == 1
+    assert pip[0][:4] == [sys.executable, "-m", "pip", "download"]
     assert files(cache) == WHOLE
+
+
+def change(path: Path) -> None:
+    """Of the same size, as only a comparison of contents notices."""
+    path.write_bytes(path.read_bytes().replace(b"{{a}}", b"{{b}}"))
+
+
+def add(path: Path) -> None:
+    (path.parent.parent / "other").mkdir()
+    (path.parent.parent / "other" / "templates.yaml").write_bytes(TEMPLATES)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, change, add])
+def test_a_damaged_collection_is_restored_from_the_sdist_beside_it(
+    cache: Path, pip: list[list[str]], damage: Callable[[Path], None]
+) -> None:
+    folder = install()
+    damage(folder / "reviews" / "templates.yaml")
+    install()
+    assert len(pip) == 1
+    assert files(cache) == WHOLE
+    assert (folder / "reviews" / "templates.yaml").read_bytes() == TEMPLATES
+
+
+def test_a_damaged_sdist_is_fetched_again(cache: Path, pip: list[list[str]], sdist: Path) -> None:
+    folder = install()
+    (folder.parent / SDIST).write_bytes(b"cut")
+    install()
+    assert len(pip) == 2
+    assert (folder.parent / SDIST).read_bytes() == sdist.read_bytes()
+
+
+def test_a_changed_template_of_the_collection_is_refused(cache: Path, sdist: Path) -> None:
+    folder = install(sdist)
+    assert load_templates("reviews")
+    assert load_templates("pairs", "easy")
+    change(folder / "reviews" / "templates.yaml")
+    with pytest.raises(UserError, match=r"reviews/templates.yaml was changed since.*prompts install"):
+        load_templates("reviews")
+    assert load_templates("pairs", "easy")
+    install(sdist)
+    assert load_templates("reviews")["n"].jinja == "{{a}} ||| b"
+
+
+def test_a_template_that_was_put_into_the_collection_is_refused(cache: Path, sdist: Path) -> None:
+    add(install(sdist) / "reviews" / "templates.yaml")
+    with pytest.raises(UserError, match=r"other/templates.yaml is not part of promptsource 0.2.3.*data.templates"):
+        load_templates("other")
+
+
+def test_a_collection_without_its_sdist_is_refused(cache: Path, sdist: Path) -> None:
+    folder = install(sdist)
+    (folder.parent / SDIST).write_bytes(b"another")
+    with pytest.raises(UserError, match="its sha256 is"):
+        load_templates("reviews")
+    (folder.parent / SDIST).unlink()
+    with pytest.raises(UserError, match=r"cannot be compared.*prompts install"):
+        load_templates("reviews")
+
+
+def test_what_a_killed_install_left_is_removed(cache: Path, pip: list[list[str]]) -> None:
+    code = (
+        "import os, signal\n"
+        "from t0train.core.files import work_folder\n"
+        "from t0train.prompts.install import collection_folder\n"
+        "collection_folder().parent.mkdir(parents=True)\n"
+        "place = work_folder(collection_folder(), '.tmp')\n"
+        "(place / 'half').write_text('a download')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert spawn(code).wait() == -signal.SIGKILL
+    assert any(name.endswith("half") for name in files(cache))
+    install()
+    assert files(cache) == WHOLE
+
+
+def test_a_killed_download_leaves_its_files_where_they_are_found(cache: Path, sdist: Path) -> None:
+    """The process is killed while pip runs, as its real code has it; the next start removes what is left."""
+    code = (
+        "import os, signal, subprocess\n"
+        "from pathlib import Path\n"
+        "from t0train.prompts import install\n"
+        "def run(command, **options):\n"
+        "    Path(command[command.index('--dest') + 1], 'half').write_text('a download')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "subprocess.run = run\n"
+        "install()\n"
+    )
+    assert spawn(code).wait() == -signal.SIGKILL
+    assert any(name.endswith("half") for name in files(cache))
+    install(sdist)
+    assert files(cache) == WHOLE
+
+
+def test_two_installs_at_once_end_well(cache: Path, sdist: Path) -> None:
+    """The first holds the lock for a second, so that the second has to wait; it says for whom."""
+    code = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "module = __import__('t0train.prompts.install', fromlist=['install'])\n"
+        f"module.SDIST_SHA256 = {module.SDIST_SHA256!r}\n"
+        "unpack = module._unpack\n"
+        "def slow(*arguments):\n"
+        "    print('unpacking', flush=True)\n"
+        "    time.sleep(1)\n"
+        "    unpack(*arguments)\n"
+        "module._unpack = slow\n"
+        f"print(module.install(Path({str(sdist)!r})))\n"
+    )
+    processes = [spawn(code) for _ in range(2)]
+    results = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], results
+    assert sum(output.count("unpacking") for output, _ in results) == 1
+    assert sum("installing promptsource's templates" in errors for _, errors in results) == 1
+    assert files(cache) == WHOLE
+
+
+def spawn(code: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_another_file_is_refused_and_nothing_is_left(cache: Path, tmp_path: Path) -> None:
