@@ -7,7 +7,7 @@ from t0train.data.prepare import Prepared, open_task_tokens, prepare, prepare_ta
 from t0train.data.rows import RowBatch, build_rows
 from t0train.data.store import TaskTokens, open_folder, store_folder, verify_store
 from t0train.data.stream import RowStatistics, RowStream, open_rows
-from t0train.data.vocabulary import Vocabulary, load_vocabulary
+from t0train.data.vocabulary import Vocabulary, load_vocabulary, refuse_other_vocabulary
 
 __all__ = [
     "Order",
@@ -27,6 +27,7 @@ __all__ = [
     "pack",
     "prepare",
     "prepare_tasks",
+    "refuse_other_vocabulary",
     "store_folder",
     "verify_store",
 ]

@@ -19,7 +19,6 @@ from t0train.model.identity import check_vocabulary_size
 from t0train.model.load import open_weights
 from t0train.model.t5 import T5
 
-_SENTINELS = 100  # <extra_id_0> ... of T5's own vocabulary, ids behind the sentencepiece model's
 _TOLERANCE = 1e-4  # of the largest logit: HF's class sums in another order
 
 
@@ -47,7 +46,8 @@ def export_model(model: T5, folder: Path, vocabulary_path: Path, card: str = "",
         raise UserError(f"{folder} exists and is not empty; choose a new folder to export to.")
     if not vocabulary_path.is_file():
         raise UserError(f"there is no vocabulary {vocabulary_path}; give the run's sentencepiece model.")
-    check_vocabulary_size(Vocabulary(vocabulary_path), model.config)
+    vocabulary = Vocabulary(vocabulary_path)
+    check_vocabulary_size(vocabulary, model.config)
     batch = _probe(model)
     expected = _logits(model, batch)
     with atomic_folder(folder) as temporary:
@@ -56,7 +56,7 @@ def export_model(model: T5, folder: Path, vocabulary_path: Path, card: str = "",
         write_json(
             temporary / "generation_config.json", {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
         )
-        _write_tokenizer(model, temporary, vocabulary_path)
+        _write_tokenizer(temporary, vocabulary)
         write_atomic(temporary / "README.md", _card(model, folder.name, card, header))
         for file in temporary.iterdir():  # safetensors writes private files
             file.chmod(0o644)
@@ -69,38 +69,51 @@ def _dtype(model: T5) -> str:
     return str(model.shared.weight.dtype).removeprefix("torch.")
 
 
-def _write_tokenizer(model: T5, folder: Path, vocabulary_path: Path) -> None:
-    """The sentencepiece model, and transformers' own form of it (tokenizer.json), which needs no further library."""
-    from sentencepiece import SentencePieceProcessor
+def _write_tokenizer(folder: Path, vocabulary: Vocabulary) -> None:
+    """The sentencepiece model, and transformers' own form of it (tokenizer.json), which needs no further library.
+
+    T5's class of tokenizer finds special tokens anywhere in a text. Training does not: "</s>" stays text there, and a
+    sentinel is a piece that only a word of its own can be. So the general class is used, which can do the same.
+    """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    shutil.copyfile(vocabulary_path, folder / "spiece.model")
-    pieces = SentencePieceProcessor(model_file=str(vocabulary_path))
-    size = pieces.get_piece_size()
+    shutil.copyfile(vocabulary.path, folder / "spiece.model")
     special = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>", "model_max_length": 1024}
-    sentinels = _SENTINELS if size + _SENTINELS <= model.config.vocab_size else 0
-    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "T5Tokenizer", "extra_ids": sentinels, **special})
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    if any(pieces.is_byte(index) for index in range(size)):  # not so in T5's vocabulary, and T5Tokenizer ignores them
-        tokenizer = PreTrainedTokenizerFast(tokenizer_object=_with_bytes(tokenizer.backend_tokenizer), **special)
+    config = folder / "tokenizer_config.json"
+    write_json(config, {"tokenizer_class": "T5Tokenizer", "extra_ids": 0, **special})
+    read = AutoTokenizer.from_pretrained(folder).backend_tokenizer
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=_as_trained(read, vocabulary), split_special_tokens=True, **special
+    )
     tokenizer.save_pretrained(folder)
+    saved = json.loads(config.read_text(encoding="utf-8"))
+    write_json(config, {**saved, "tokenizer_class": "PreTrainedTokenizerFast"})  # the name that all releases know
 
 
-def _with_bytes(tokenizer: Any) -> Any:
-    """Let a `tokenizers.Tokenizer` spell unknown characters as bytes, and read them back."""
+def _as_trained(tokenizer: Any, vocabulary: Vocabulary) -> Any:
+    """Complete a `tokenizers.Tokenizer`, by means that its JSON form alone offers.
+
+    It gets the appended sentinels; names of special tokens are cut in two, so that they are found in no text; and where
+    the vocabulary spells unknown characters as bytes (T5's does not), so does it, and reads them back.
+    """
     from tokenizers import Tokenizer
 
     state = json.loads(tokenizer.to_str())
-    state["model"]["byte_fallback"] = True  # can be set in this form only
-    state["decoder"] = {
-        "type": "Sequence",
-        "decoders": [
-            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
-            {"type": "ByteFallback"},
-            {"type": "Fuse"},
-            {"type": "Strip", "content": " ", "start": 1, "stop": 0},
-        ],
-    }
+    if vocabulary.sentinels:
+        state["model"]["vocab"] += [[piece, 0.0] for piece in vocabulary.pieces()[-vocabulary.sentinels :]]
+    names = {"type": "Split", "pattern": {"Regex": "<(?=/s>|pad>|unk>)"}, "behavior": "MergedWithPrevious"}
+    state["pre_tokenizer"]["pretokenizers"].append({**names, "invert": False})
+    if vocabulary.spells_bytes:
+        state["model"]["byte_fallback"] = True
+        state["decoder"] = {
+            "type": "Sequence",
+            "decoders": [
+                {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+                {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+            ],
+        }
     return Tokenizer.from_str(json.dumps(state))
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import huggingface_hub
@@ -14,8 +15,9 @@ from t0train.config import RunConfig, dump_config
 from t0train.config.identity import VOCABULARY, kept_keys
 from t0train.config.schema import DataConfig, TrainConfig
 from t0train.core.errors import UserError
-from t0train.data import Vocabulary
+from t0train.data import Vocabulary, refuse_other_vocabulary
 from t0train.model import Batch, export_model, init_model, load_model
+from tests.data.test_vocabulary import WITH_SPECIAL_NAMES
 from tests.model.conftest import train_vocabulary
 from tests.model.oracle import V10, V11, as_rows, close, hf_logits, make_model, random_examples
 from tests.model.test_load import write_run
@@ -67,7 +69,22 @@ def test_the_real_vocabulary_keeps_its_sentinels(tmp_path: Path, t5_vocabulary: 
     theirs = AutoTokenizer.from_pretrained(tmp_path / "out")
     for text in TEXTS:
         assert theirs(text, add_special_tokens=False).input_ids == Vocabulary(t5_vocabulary).encode(text).tolist()
-    assert theirs.convert_tokens_to_ids(["<extra_id_0>", "<extra_id_99>"]) == [32_099, 32_000]
+    assert theirs.convert_tokens_to_ids(["\u2581<extra_id_0>", "\u2581<extra_id_99>"]) == [32_099, 32_000]
+    assert theirs("The <extra_id_0> walks", add_special_tokens=False).input_ids == [37, 32_099, 10_681]
+
+
+def test_special_names_in_texts_are_read_as_in_training(tmp_path: Path, t5_vocabulary: Path) -> None:
+    export_model(init_model("tiny", d_model=16), tmp_path / "out", t5_vocabulary)
+    theirs, ours = AutoTokenizer.from_pretrained(tmp_path / "out"), Vocabulary(t5_vocabulary)
+    for text in WITH_SPECIAL_NAMES:
+        ids = ours.encode(text).tolist()
+        assert theirs(text, add_special_tokens=False).input_ids == ids
+        assert theirs(text).input_ids == [*ids, 1]
+    assert (theirs.pad_token_id, theirs.eos_token_id, theirs.unk_token_id) == (0, 1, 2)
+    assert json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())["tokenizer_class"] == (
+        "PreTrainedTokenizerFast"  # which releases before transformers 5 know, too
+    )
+    refuse_other_vocabulary(ours, tmp_path / "out")
 
 
 def test_a_used_folder_is_left_alone(tmp_path: Path, vocabulary: Path) -> None:
