@@ -28,6 +28,7 @@ def command(
     Example: t0train export runs/toy/run exported/toy
     """
     from t0train.core.errors import UserError
+    from t0train.core.files import refuse_foreign
     from t0train.evals import fingerprint
     from t0train.mixture import by_dataset
     from t0train.model import export_model, find_weights, load_model, open_run_checkpoint, selected_step
@@ -39,6 +40,9 @@ def command(
         raise UserError(
             f"{run} is no run folder (no config.resolved.yaml): only what `t0train train` has written is exported."
         )
+    if (found.run / "checkpoints").resolve() in [out.resolve(), *out.resolve().parents]:
+        raise UserError(f"{out} lies among the run's checkpoints; choose a folder elsewhere.")
+    refuse_foreign(out)  # before the weights are read
     model = load_model(found.path)
     print(f"{model.report}{' (selected)' if selected_step(found.run) == found.step else ''}", file=sys.stderr)
     mixture = _mixture(found.config)

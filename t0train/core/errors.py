@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,11 +66,22 @@ _REASONS = {
 
 @contextmanager
 def explain_os_errors(action: str, path: str | Path) -> Iterator[None]:
-    """Turn the operating system's refusals (full disk, read-only, ...) into a `UserError` about `path`."""
+    """Turn the operating system's refusals (full disk, read-only, ...) into a `UserError` about `path`.
+
+    Libraries written in Rust (safetensors, tokenizers) report them in exceptions of their own, by their number.
+    """
     try:
         yield
-    except OSError as error:
-        reason = _REASONS.get(error.errno or 0)
+    except UserError:
+        raise
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else _number_in(str(error))
+        reason = _REASONS.get(number or 0)
         if reason is None:
             raise
         raise UserError(f"cannot {action} {path}: {reason}.") from error
+
+
+def _number_in(message: str) -> int | None:
+    found = re.search(r"\(os error ([0-9]+)\)", message)
+    return int(found[1]) if found else None

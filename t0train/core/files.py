@@ -9,9 +9,10 @@ import os
 import platform
 import re
 import shutil
+import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -157,13 +158,22 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, ours: Collection[str] = ()) -> Iterator[Path]:
     """A temporary folder beside `path` that becomes `path` if the block succeeds and vanishes if it does not.
 
-    Everything in it is flushed to the disk before the rename. A folder already at `path` is replaced, also if another
-    process replaces it at the same moment: the last one stays. What killed processes left beside `path` is removed.
+    Everything in it is flushed to the disk before the rename. What killed processes left beside `path` is removed.
+
+    Args:
+        path: the folder that is to come into being.
+        ours: names of files or folders by which an earlier result is known: a folder at `path` that holds one of them
+            is replaced, also if another process replaces it at the same moment (the last one stays).
+
+    Raises:
+        UserError: `path` is a file, a symbolic link, or a folder with other content; nothing there is touched.
     """
+    path = Path(os.path.abspath(path))  # "." has a name then
     with explain_os_errors("write", path):
+        refuse_foreign(path, ours)
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path.parent)
         temporary = work_folder(path, ".tmp")
@@ -171,7 +181,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             fsync_tree(temporary)
-            _replace_folder(temporary, path)
+            _replace_folder(temporary, path, ours)
             fsync(path.parent)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -187,7 +197,22 @@ def remove_folder(path: Path) -> None:
         shutil.rmtree(doomed, ignore_errors=True)
 
 
-def _replace_folder(new: Path, path: Path) -> None:
+def refuse_foreign(path: Path, ours: Collection[str] = ()) -> None:
+    """Refuse what `atomic_folder` would not replace: a file, a link, a folder with other content; see there."""
+    with explain_os_errors("write", path), suppress(FileNotFoundError):
+        there = path.lstat()
+        if not stat.S_ISDIR(there.st_mode):
+            kind = "a symbolic link" if stat.S_ISLNK(there.st_mode) else "a file"
+            raise UserError(f"{path} is {kind}, but a folder is to be written there; choose another path.")
+        names = sorted(os.listdir(path))
+        if path.lstat().st_ino != there.st_ino:  # another process replaced it; it was listed while it was removed
+            return
+        if names and not set(ours).intersection(names):
+            listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            raise UserError(f"{path} exists and is not empty ({listed}); choose a new folder.")
+
+
+def _replace_folder(new: Path, path: Path, ours: Collection[str]) -> None:
     """Rename `new` to `path`; a folder there is moved away first, as often as another process puts one there."""
     for _ in range(100):
         try:
@@ -196,6 +221,7 @@ def _replace_folder(new: Path, path: Path) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
+        refuse_foreign(path, ours)
         with suppress(FileNotFoundError):  # another process was faster
             remove_folder(path)
     raise UserError(f"cannot write {path}: other processes replace it again and again; end them.")

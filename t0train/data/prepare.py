@@ -231,7 +231,7 @@ def _assemble(plan: _Plan, store: Path) -> None:
             tables.append(pa.ipc.open_file(mapped).read_all())
     table = pa.concat_tables(tables).combine_chunks()
     batch = table.to_batches()[0] if table.num_rows else pa.RecordBatch.from_pylist([], table.schema)
-    with atomic_folder(store / plan.key.folder) as folder:
+    with atomic_folder(store / plan.key.folder, ours=[MANIFEST, TOKENS]) as folder:
         with pa.OSFile(str(folder / TOKENS), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
             writer.write_batch(batch)
         write_json(folder / MANIFEST, _manifest(plan, batch, folder / TOKENS))

@@ -24,6 +24,7 @@ from t0train.model import (
     open_run_checkpoint,
     open_weights,
 )
+from t0train.model.export import quiet_transformers
 
 
 class Generator:
@@ -58,7 +59,7 @@ class Generator:
         if device_map is None:
             check_vocabulary_size(vocabulary, model.config)
             return cls.of(placed(model), vocabulary)
-        with _temporary_folder() as temporary, _quiet():
+        with _temporary_folder() as temporary, quiet_transformers():
             return cls(_load(export_model(model, temporary / "model", vocabulary.path), device_map), vocabulary)
 
     @classmethod
@@ -161,7 +162,7 @@ def _load(folder: Path, device_map: str | None) -> Any:
     from transformers import T5ForConditionalGeneration
 
     try:
-        with _quiet():
+        with quiet_transformers():
             model = T5ForConditionalGeneration.from_pretrained(folder, dtype="auto", device_map=device_map)
     except (ValueError, RuntimeError) as error:
         if device_map is None:
@@ -182,19 +183,3 @@ def _temporary_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No bars for every file that transformers reads, and no warning of the untied head, which is what T5 1.1 has."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

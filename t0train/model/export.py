@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor
 
 from t0train.core.errors import UserError
-from t0train.core.files import atomic_folder, write_atomic, write_json
+from t0train.core.files import atomic_folder, refuse_foreign, write_atomic, write_json
 from t0train.data import Vocabulary
 from t0train.model.batch import Batch
 from t0train.model.identity import check_vocabulary_size
@@ -42,8 +44,7 @@ def export_model(model: T5, folder: Path, vocabulary_path: Path, card: str = "",
     from huggingface_hub import save_torch_state_dict
 
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists and is not empty; choose a new folder to export to.")
+    refuse_foreign(folder)  # before the work
     if not vocabulary_path.is_file():
         raise UserError(f"there is no vocabulary {vocabulary_path}; give the run's sentencepiece model.")
     vocabulary = Vocabulary(vocabulary_path)
@@ -178,17 +179,28 @@ def _logits(model: T5, batch: Batch) -> Tensor:
         model.train(training)
 
 
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No bars for every file that transformers reads, and no warning of the untied head, which is what T5 1.1 has."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
 @torch.no_grad()
 def _hf_logits(folder: Path, batch: Batch) -> Tensor:
     from transformers import T5ForConditionalGeneration
-    from transformers.utils import logging
 
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # it warns of the untied head, which is what we want
-    try:
+    with quiet_transformers():
         model = T5ForConditionalGeneration.from_pretrained(folder).eval()
-    finally:
-        logging.set_verbosity(verbosity)
     logits: Tensor = model(input_ids=batch.input_ids, decoder_input_ids=batch.decoder_input_ids, use_cache=False).logits
     return logits.float()
 

@@ -147,7 +147,7 @@ def _check_sdist(sdist: Path) -> None:
 
 def _unpack(sdist: Path, folder: Path) -> None:
     """Put the sdist with its templates, and nothing else of it, into `folder`, atomically."""
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, ours=[SDIST, "templates"]) as temporary:
         shutil.copyfile(sdist, temporary / SDIST)
         for path, content in _template_files(sdist):
             target = temporary / "templates" / path

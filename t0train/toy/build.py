@@ -52,7 +52,7 @@ def _build(folder: Path, seed: int) -> bool:
     present = _written_before(folder)
     if present and present["key"] == _key(seed) and _intact(folder, present["files"]):
         return False
-    with atomic_folder(folder) as out:
+    with atomic_folder(folder, ours=[_MANIFEST]) as out:
         shutil.copytree(_TEMPLATES, out / "templates")
         texts: list[str] = []
         for dataset in DATASETS:

@@ -107,7 +107,7 @@ class CheckpointWriter:
 
     def _write(self, state: dict[str, Any], config: T5Config, manifest: Manifest, world: World) -> Path:
         path = self.folder / f"step-{manifest.step:08d}"
-        with atomic_folder(path) if world.is_first else nullcontext(path) as own:
+        with atomic_folder(path, ours=[STATE, MODEL, MANIFEST]) if world.is_first else nullcontext(path) as own:
             temporary = world.from_first(lambda: own)
             with explain_os_errors("write", path), explain_dcp_errors():
                 state_dict_saver.save(

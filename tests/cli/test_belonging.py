@@ -168,3 +168,20 @@ def test_export_takes_runs_alone(runs: tuple[Path, Path], tmp_path: Path) -> Non
         assert ended.returncode == 2
         assert message in ended.stderr
     assert not (tmp_path / "again").exists()
+
+
+def test_export_leaves_runs_and_other_folders_alone(runs: tuple[Path, Path], copy: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in copy.parent.rglob("*")}
+    for out, message in (
+        (copy, "not empty"),
+        (copy.parent, "not empty"),
+        (copy / "checkpoints", "among the run's checkpoints"),
+        (copy / "checkpoints" / "step-00000009", "among the run's checkpoints"),
+        (copy / "checkpoints" / "step-00000002", "among the run's checkpoints"),
+        (copy / "config.resolved.yaml", "is a file"),
+        (copy / "config.resolved.yaml" / "x", "a part of that path is a file"),
+    ):
+        ended = t0train("export", copy, out)
+        assert ended.returncode == 2, ended.stderr
+        assert message in ended.stderr
+    assert {path: path.stat().st_mtime_ns for path in copy.parent.rglob("*")} == before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -76,7 +77,7 @@ def test_a_file_keeps_its_old_content_when_the_process_dies_while_writing(tmp_pa
 def test_a_folder_keeps_its_old_content_when_the_process_dies_while_writing(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "part").write_text("old")
-    run_killed('with atomic_folder(folder / "folder") as new: (new / "part").write_text("new")', tmp_path)
+    run_killed('with atomic_folder(folder / "folder", ["part"]) as new: (new / "part").write_text("new")', tmp_path)
     assert (tmp_path / "folder" / "part").read_text() == "old"
 
 
@@ -87,10 +88,36 @@ def test_a_new_folder_does_not_exist_when_the_process_dies_while_writing(tmp_pat
 
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        with atomic_folder(tmp_path / "folder") as new:
+        with atomic_folder(tmp_path / "folder", ours=["one"]) as new:
             (new / name).write_text(name)
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["two"]
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]  # nothing temporary is left behind
+
+
+@pytest.mark.parametrize("ours", [[], ["manifest"]])
+def test_what_others_wrote_is_never_replaced(tmp_path: Path, ours: list[str]) -> None:
+    (tmp_path / "home" / "papers").mkdir(parents=True)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "home")
+    before = sorted(tmp_path.rglob("*"))
+    for name, words in (("home", "not empty \\(papers\\)"), ("file", "is a file"), ("link", "is a symbolic link")):
+        with pytest.raises(UserError, match=words), atomic_folder(tmp_path / name, ours):
+            pytest.fail("the work was begun")
+    with pytest.raises(UserError, match="not empty"), atomic_folder(tmp_path / "new", ours):
+        shutil.copytree(tmp_path / "home", tmp_path / "new")
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "new", tmp_path / "new" / "papers"])
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_the_current_folder_can_be_filled_if_it_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with atomic_folder(Path()) as new:
+        (new / "a").write_text("x")
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+    assert (tmp_path / "here" / "a").read_text() == "x"
+    with pytest.raises(UserError, match="not empty"), atomic_folder(tmp_path):
+        pass
 
 
 def test_an_error_in_the_block_leaves_no_trace(tmp_path: Path) -> None:
@@ -283,7 +310,7 @@ def test_processes_that_replace_one_folder_at_once_all_end_well(tmp_path: Path) 
         from pathlib import Path
         from t0train.core.files import atomic_folder
         for number in range(40):
-            with atomic_folder(Path(sys.argv[1]) / "folder") as new:
+            with atomic_folder(Path(sys.argv[1]) / "folder", ["a"]) as new:
                 (new / "a").write_text(sys.argv[2])
                 (new / "b").write_text(sys.argv[2])
     """

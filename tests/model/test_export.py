@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+import signal
+import time
 from pathlib import Path
 
 import huggingface_hub
+import numpy as np
 import pytest
 import torch
 import typer
+from safetensors import SafetensorError
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, T5ForConditionalGeneration
 from typer.testing import CliRunner
 
@@ -98,6 +104,88 @@ def test_a_used_folder_is_left_alone(tmp_path: Path, vocabulary: Path) -> None:
     with pytest.raises(UserError, match="97 rows"):
         export_model(make_model(V11), tmp_path / "out", large)
     assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_replaced_that_may_be_a_users(tmp_path: Path, vocabulary: Path) -> None:
+    model = make_model(V11)
+    earlier = export_model(model, tmp_path / "earlier", vocabulary)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    for folder, words in (
+        (earlier, "not empty"),
+        (tmp_path / "file", "is a file"),
+        (tmp_path / "link", "symbolic link"),
+    ):
+        with pytest.raises(UserError, match=words):
+            export_model(model, folder, vocabulary)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert (export_model(model, tmp_path / "empty", vocabulary) / "config.json").is_file()
+
+
+@pytest.mark.parametrize("share", [0.01, 0.9, 1.05])
+def test_a_file_system_that_takes_no_more_is_said_and_nothing_stays(
+    tmp_path: Path, vocabulary: Path, share: float
+) -> None:
+    """No file may be larger than a share of the weights, which are the first file; the vocabulary's are larger."""
+    model = make_model(V11)
+    weights = sum(tensor.nbytes for tensor in model.state_dict().values())
+    assert 1.1 * weights < vocabulary.stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(share * weights), hard))
+    try:
+        with pytest.raises(UserError, match=r"cannot write .*larger than the file system"):
+            export_model(model, tmp_path / "out", vocabulary)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_in_the_words_of_safetensors(
+    tmp_path: Path, vocabulary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(state: dict[str, torch.Tensor], folder: str) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(huggingface_hub, "save_torch_state_dict", refuse)
+    with pytest.raises(UserError, match="the disk is full"):
+        export_model(make_model(V11), tmp_path / "out", vocabulary)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _export_and_end(folder: Path, vocabulary: Path, ready: int) -> None:
+    """In a forked process, which a signal ends."""
+    os.write(ready, b"x")
+    try:
+        export_model(make_model(V11), folder, vocabulary)
+    finally:
+        os._exit(0)
+
+
+@pytest.mark.slow
+def test_killed_exports_leave_nothing_once_the_next_one_has_begun(tmp_path: Path, vocabulary: Path) -> None:
+    started = time.perf_counter()
+    export_model(make_model(V11), tmp_path / "first", vocabulary)
+    whole = time.perf_counter() - started
+    moments, left = np.random.default_rng(0), 0
+    for number in range(24):
+        signum = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)[number % 3]
+        reader, writer = os.pipe()
+        if not (child := os.fork()):
+            _export_and_end(tmp_path / f"out{number}", vocabulary, writer)
+        os.read(reader, 1)
+        time.sleep(moments.uniform(0, whole))
+        os.kill(child, signum)
+        os.waitpid(child, 0)
+        left += any(path.name.startswith(f".out{number}.") for path in tmp_path.iterdir())
+    assert left >= 4  # the test would prove nothing otherwise
+    export_model(make_model(V11), tmp_path / "last", vocabulary)
+    print(f"{left} of 24 killed exports left a work folder")
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    for path in tmp_path.iterdir():  # what has its name is whole
+        assert (path / "tokenizer.json").is_file()
+        assert load_model(path).report
 
 
 def test_an_export_that_reads_back_differently_leaves_nothing(
