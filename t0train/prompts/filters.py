@@ -229,7 +229,6 @@ def make_filters() -> dict[str, Any]:
         "most_frequent": _counted("most_frequent", _most_frequent),
         "highlight": _counted("highlight", _highlight),
         "join": _join,
-        "string": _print,
         PRINT: _print,
         PRINT_TRUNCATED: _print_truncated,
         JOIN: _concatenate,

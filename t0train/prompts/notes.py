@@ -38,6 +38,15 @@ class Note(StrEnum):
     NULL = "null"
     UNDEFINED = "undefined"
 
+    @property
+    def is_fatal(self) -> bool:
+        """Whether a task all of whose examples have this note teaches nothing: data and template do not fit.
+
+        A null may be printed everywhere for a reason, and a target may be none of the choices in every row: in T0's own
+        "Negation template for positive and negative" of imdb it is "negative review.", a choice and a word more.
+        """
+        return self not in (Note.NULL, Note.NOT_A_CHOICE)
+
 
 _SENTENCES = {
     Note.NO_LABEL: "{count} targets are <NO LABEL>: the template printed nothing as the target",

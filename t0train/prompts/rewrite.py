@@ -36,6 +36,7 @@ TEXT_FILTERS = frozenset(
         "lower",
         "replace",
         "safe",
+        "string",
         "striptags",
         "title",
         "trim",
@@ -161,10 +162,19 @@ class Rewriter(NodeTransformer):
         return self._filter(PRINT, self._source(node), self._place())
 
     def _source(self, node: nodes.Expr) -> nodes.Expr:
-        """`node`, or if it is `x | upper` and the like, the same with a filter that notes what `x` is."""
-        inner = node
-        while isinstance(inner, nodes.Filter) and inner.name in TEXT_FILTERS and inner.node is not None:
-            inner.name, inner = PRINTED + inner.name, inner.node
+        """`node`, with the filters on the way to what it prints exchanged for those that note what that is."""
+        if isinstance(node, nodes.CondExpr):
+            node.expr1 = self._source(node.expr1)
+            # `{{ "x" if y }}` prints nothing on purpose: that is not the undefined value that Jinja makes of it.
+            node.expr2 = nodes.Const("", lineno=node.lineno) if node.expr2 is None else self._source(node.expr2)
+        elif isinstance(node, nodes.Add):
+            node.left, node.right = self._source(node.left), self._source(node.right)
+        elif isinstance(node, nodes.Filter) and node.node is not None:
+            if node.name in TEXT_FILTERS:
+                node.name = PRINTED + node.name
+                node.node = self._source(node.node)
+            elif node.name == "truncate":
+                node.node = self._source(node.node)
         return node
 
     def _place(self) -> nodes.Const:

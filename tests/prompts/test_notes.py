@@ -56,6 +56,8 @@ def test_an_index_written_in_the_template_is_its_authors_business() -> None:
         ("row.txt if 1 else 'x'", ""),
         ("items[7]", ""),
         ("row.txt | string", ""),
+        ("'x' ~ 'y' if 0 else row.txt", ""),
+        ("'x' + (row.txt | string)", "x"),
         ("row.txt | trim", ""),
         ("row.txt | upper | replace('a', 'b') | trim", ""),
         ("[row.txt] | join", ""),
@@ -101,6 +103,9 @@ def test_a_null_is_noted_where_it_is_printed(expression: str, text: str, truncat
         "row.none_such | length",
         "'x' if row.null | lower == 'a' else 'y'",
         "'x' if row.txt | trim else 'y'",
+        "'x' if row.txt",
+        "'x' if row.text else ('y' if row.null)",
+        "('x' if row.txt) | upper",
         "row.word",
         "0 or ''",
     ],
@@ -136,6 +141,11 @@ def test_notes_belong_to_their_row_and_are_no_part_of_equality() -> None:
     assert label("1").notes
     assert not label(1).notes
     assert label(-1) == label(1)
+
+
+def test_which_notes_make_a_task_useless() -> None:
+    assert not {Note.NULL, Note.NOT_A_CHOICE} & {note for note in Note if note.is_fatal}
+    assert len([note for note in Note if note.is_fatal]) == 6
 
 
 def test_counts_are_put_into_sentences() -> None:
