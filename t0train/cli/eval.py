@@ -108,6 +108,7 @@ def print_selection(selection: Selection) -> None:
 
 def _print_results(results: Results, prompts: bool) -> None:
     from t0train.mixture import leak_notes
+    from t0train.report.remarks import dataset_remarks
 
     facts = results.model
     state = "untrained" if facts["untrained"] else f"step {facts['step']}" if facts["step"] is not None else ""
@@ -123,6 +124,10 @@ def _print_results(results: Results, prompts: bool) -> None:
         _print_prompts(results)
     for probe in results.probes:
         print(f"{probe['name']}\n  reads: {probe['input']}\n  writes: {probe['output']}\n")
+    for task in (*results.tasks, *results.generated):
+        for remark in dataset_remarks(task.as_dict()):
+            where = f"{remark.dataset} {remark.split}"
+            print(f"note: {where}: {remark.text}: {remark.examples} items, under {remark.prompts} prompts")
     for caveat, datasets in results.caveats.items():
         print(f"{', '.join(datasets)}: {caveat}\n")
     for sentence in leak_notes(results.not_held_out or {}):

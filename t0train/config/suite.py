@@ -99,6 +99,7 @@ class SuiteConfig(Section):
     data: str = Field("", description="where the rows come from; empty: the run's data.source")
     catalogue: str = Field("", description="CSV file with further datasets; empty: the run's data.catalogue")
     templates: list[str] = Field([], description="folders with further templates; empty: the run's data.templates")
+    allow_empty_targets: bool = Field(False, description="score prompts under which no answer can be right, too")
 
     @model_validator(mode="after")
     def _consistent(self) -> SuiteConfig:

@@ -68,13 +68,7 @@ class BigBenchPrompt:
         self.name, self.task = part.name, f"bigbench_{task}" if part.name == task else f"bigbench_{task}_{part.name}"
         self.identity = part.identity(vocabulary)
         self.classes: int | None = None
-        remarks = {
-            "examples without target scores, skipped": unscored,
-            "examples with a single choice, right whatever the model says": sum(
-                len(example.choices) == 1 for example in examples
-            ),
-        }
-        self.remarks = {remark: count for remark, count in remarks.items() if count}
+        self.remarks = {"examples without target scores, skipped": unscored} if unscored else {}
         self.rows = np.array([example.row for example in examples], dtype=np.int64)
         self._grades = [example.grades for example in examples]
         self._inputs = vocabulary.encode_many([example.text for example in examples])

@@ -15,7 +15,7 @@ from t0train.data import Vocabulary, store_folder
 from t0train.evals.bigbench import big_bench_prompts
 from t0train.evals.prompts import RankedPrompt, stored_prompts
 from t0train.evals.suites import Missing, SuiteEntry, resolve_suite, split_missing, task_files
-from t0train.evals.texts import TextPrompt, text_prompts
+from t0train.evals.texts import EMPTY_TARGET, TextPrompt, text_prompts
 from t0train.tasks import Dataset, list_missing, load_catalogue, open_table
 from t0train.tasks.files import content_identity
 
@@ -59,7 +59,8 @@ def build_jobs(
     """Render and tokenise what a suite asks for, and say what is not at hand. Arguments as for `evaluate`.
 
     Raises:
-        UserError: unknown dataset or template, nothing at hand, no prompt applies to any row.
+        UserError: unknown dataset or template, nothing at hand, no prompt applies to any row, a prompt under which no
+            answer can be right.
     """
     entries = resolve_suite(suite, load_catalogue() if catalogue is None else catalogue, templates, seed)
     entries, missing = split_missing(entries, source)
@@ -70,6 +71,9 @@ def build_jobs(
         if not job.items
     ]
     jobs = [job for job in jobs if job.items]
+    if not suite.allow_empty_targets:
+        for job in jobs:
+            _refuse_hopeless(job, suite.name)
     if not jobs and entries:
         lines = list_missing([(table.dataset, table.split, table.reason) for table in empty])
         raise UserError(f"suite {suite.name}: nothing to score:\n{lines}")
@@ -84,3 +88,26 @@ def _job(entry: SuiteEntry, source: str, vocabulary: Vocabulary, store: Path, li
     if entry.asked.kind == "generate":
         return Job(entry, table.revision, texts=text_prompts(entry, table, vocabulary, limit, seed))
     return Job(entry, table.revision, ranked=stored_prompts(entry, table, source, vocabulary, store, limit, seed))
+
+
+def _refuse_hopeless(job: Job, suite: str) -> None:
+    """Refuse prompts whose right answers say nothing, in all rows that are drawn: labels that index no choice, nulls.
+
+    Texts that are no choice are another matter: some published prompts have such targets, and it is said of them.
+    """
+    for name, rows, remarks in [
+        *((prompt.name, len(prompt.rows), prompt.remarks) for prompt in job.ranked),
+        *((text.task.template.name, len(text.inputs), text.remarks) for text in job.texts),
+    ]:
+        if rows and remarks.get(EMPTY_TARGET) == rows:
+            said = "; ".join(f"{remark}: {number:,}" for remark, number in remarks.items() if remark != EMPTY_TARGET)
+            raise UserError(
+                f"suite {suite}, {job.entry.dataset.key} {job.entry.split}, prompt {name!r}: none of the {rows:,} "
+                f"right answers says anything ({said}), so no answer can be right. {_REMEDY}"
+            )
+
+
+_REMEDY = (
+    "Correct the rows or the template (labels are whole numbers, counted from 0), leave the prompt out of the suite "
+    "(`prompts`), or set allow_empty_targets in it to go on."
+)

@@ -17,9 +17,9 @@ from t0train.evals.dataset_results import SCORES, DatasetResult, Mistake, Prompt
 from t0train.evals.f1 import f1_of_prompts
 from t0train.evals.jobs import Job
 from t0train.evals.prompts import RankedPrompt
-from t0train.evals.ranking import MAX_TARGETS, Scores, Tokens
+from t0train.evals.ranking import MAX_INPUTS, MAX_TARGETS, Scores, Tokens
 from t0train.evals.statistics import Answers, summarise
-from t0train.evals.suites import SuiteEntry
+from t0train.evals.suites import SINGLE_CHOICE, SuiteEntry
 
 _MISTAKES = 3  # shown of each dataset's worst prompt
 
@@ -120,14 +120,22 @@ def _answers(
 
 def _remarks(prompt: RankedPrompt) -> dict[str, int]:
     """What is odd about a prompt's items: it makes no error, but a reader of the figures should know."""
-    found = {"empty choice": 0, "choices with the same tokens": 0, f"choice cut to {MAX_TARGETS} tokens": 0}
-    empty, alike, cut = found
+    found = {
+        "empty choice": 0,
+        SINGLE_CHOICE: 0,
+        "choices with the same tokens": 0,
+        f"choice cut to {MAX_TARGETS} tokens": 0,
+        f"input cut to {MAX_INPUTS} tokens": 0,
+    }
+    empty, single, alike, cut, long = found
     for i in range(len(prompt.rows)):
-        choices = prompt.item(i)[1]
+        inputs, choices = prompt.item(i)
         lengths = [len(choice) for choice in choices]
         found[empty] += min(lengths) == 1  # EOS alone
+        found[single] += len(choices) == 1
         found[alike] += len({choice[:MAX_TARGETS].tobytes() for choice in choices}) < len(choices)
         found[cut] += max(lengths) > MAX_TARGETS
+        found[long] += len(inputs) > MAX_INPUTS
     return {**prompt.remarks, **{remark: number for remark, number in found.items() if number}}
 
 

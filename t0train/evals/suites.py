@@ -29,6 +29,9 @@ from t0train.tasks.sources import HUB
 LEFT_OUT = "rows that the template leaves out"
 """Remark on a prompt that does not apply to all rows drawn."""
 
+SINGLE_CHOICE = "examples with a single choice, right whatever the model says"
+"""Remark on a prompt with such examples."""
+
 BIG_BENCH = "bigbench"
 """Name that BIG-bench's tasks share in results, and their folder in a source."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +16,25 @@ from t0train.core.seeds import derive_seed
 from t0train.data import Vocabulary
 from t0train.data.store import StoreKey
 from t0train.evals.suites import LEFT_OUT, SuiteEntry, draw_rows
-from t0train.prompts import columns_read
+from t0train.prompts import NO_LABEL, Note, Rendered, columns_read
 from t0train.tasks import Table, Task
 
+EMPTY_TARGET = "the right answer says nothing"
+"""Remark on examples whose target is <NO LABEL>, blank, a null, or lacks the choice that it should name."""
+
+REMARKS = {
+    Note.NO_LABEL: f"the target is {NO_LABEL}",
+    Note.NO_CHOICE: "the label selects no choice",
+    Note.LAST_CHOICE: "the label is negative: it counts from the last choice",
+    Note.NOT_A_CHOICE: "the target is not among the choices",
+    Note.BLANK_TARGET: "the target shows nothing",
+    Note.NULL_TARGET: 'the target is "None", made of a null',
+    Note.NULL: 'a null is printed as "None"',
+    Note.UNDEFINED: "a field that does not exist is printed",
+}
+"""What is said of the examples with a note of the renderer."""
+
+_EMPTY = {Note.NO_LABEL, Note.NO_CHOICE, Note.BLANK_TARGET, Note.NULL_TARGET}
 _CHUNK = 1024  # rows read at once
 
 
@@ -51,7 +69,7 @@ def text_prompts(
     """
     for task in entry.tasks:
         task.template.check_columns(table.columns)
-    rows = _rows(entry, table, draw_rows(entry, table.num_rows, limit, seed))
+    rows = drawn_rows(entry, table, draw_rows(entry, table.num_rows, limit, seed))
     asked = entry.asked
     judged = [asked.references, asked.max_new_tokens, asked.metrics[0]]
     prompts = []
@@ -61,7 +79,7 @@ def text_prompts(
     return prompts
 
 
-def _rows(entry: SuiteEntry, table: Table, drawn: NDArray[np.bool_]) -> dict[int, dict[str, Any]]:
+def drawn_rows(entry: SuiteEntry, table: Table, drawn: NDArray[np.bool_]) -> dict[int, dict[str, Any]]:
     """The drawn rows by number, with the columns that are needed."""
     answers = entry.asked.references.partition(".")[0]
     if answers and answers not in table.columns:
@@ -77,18 +95,33 @@ def _rows(entry: SuiteEntry, table: Table, drawn: NDArray[np.bool_]) -> dict[int
     return rows
 
 
-def _render(task: Task, identity: str, rows: dict[int, dict[str, Any]], references: str, seed: int) -> TextPrompt:
+def render_rows(task: Task, rows: Mapping[int, dict[str, Any]], seed: int) -> Iterator[tuple[int, Rendered]]:
     """The examples that the template does not drop, drawing as in the token store where it draws at random."""
-    kept: list[int] = []
-    inputs: list[str] = []
-    answers: list[list[str]] = []
     for number, row in rows.items():
         example = task.template.render(row, derive_seed(seed, task.name, number) if task.template.is_random else 0)
         if example is not None:
-            kept.append(number)
-            inputs.append(example.input)
-            answers.append(list(dict.fromkeys([example.target, *_answers(row, references)])))
-    remarks = {LEFT_OUT: len(rows) - len(kept)} if len(kept) < len(rows) else {}
+            yield number, example
+
+
+def describe_example(example: Rendered, has_other_answers: bool = False) -> Iterator[str]:
+    """What is to be said of an example: of its notes, and whether its right answers say nothing."""
+    if not has_other_answers and not _EMPTY.isdisjoint(example.notes):
+        yield EMPTY_TARGET
+    yield from (REMARKS[note] for note in sorted(example.notes))
+
+
+def _render(task: Task, identity: str, rows: dict[int, dict[str, Any]], references: str, seed: int) -> TextPrompt:
+    kept: list[int] = []
+    notes: Counter[str] = Counter()
+    inputs: list[str] = []
+    answers: list[list[str]] = []
+    for number, example in render_rows(task, rows, seed):
+        kept.append(number)
+        inputs.append(example.input)
+        answers.append(list(dict.fromkeys([example.target, *_answers(rows[number], references)])))
+        notes.update(describe_example(example, has_other_answers=len(answers[-1]) > 1))
+    notes[LEFT_OUT] = len(rows) - len(kept)
+    remarks = {remark: number for remark, number in notes.items() if number}
     return TextPrompt(task, identity, np.array(kept, dtype=np.int64), inputs, answers, remarks)
 
 

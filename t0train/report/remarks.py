@@ -1,8 +1,8 @@
-"""What is odd about the examples of ranked prompts: it is no error, but a reader of the figures should know."""
+"""What is odd about the examples of prompts: it is no error, but a reader of the figures should know."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from t0train.report.parts import Part, Table
@@ -11,9 +11,11 @@ from t0train.report.scores import suites
 
 _PART = "applies to a part of the rows"
 _NO_GOLD = "the right answer is no choice"
+_CONSTANT = "the same choice is right everywhere"
+_ALL_WRONG = "answered wrongly"
 
 
-class _Remark(NamedTuple):
+class Remark(NamedTuple):
     """One kind of remark on a dataset: under how many of its prompts, on how many examples, of how many."""
 
     dataset: str
@@ -27,10 +29,11 @@ def prompt_remarks(runs: Sequence[Run]) -> list[Part]:
     """A table for each suite; a line holds for all the runs that it names."""
     parts: list[Part] = []
     for suite in suites(runs):
-        found: dict[_Remark, list[str]] = {}
+        found: dict[Remark, list[str]] = {}
         for run in runs:
-            for entry in run.results.get(suite, {}).get("tasks", []):
-                for remark in _remarks(entry):
+            results = run.results.get(suite, {})
+            for entry in (*results.get("tasks", ()), *results.get("generated", ())):
+                for remark in dataset_remarks(entry):
                     found.setdefault(remark, []).append(run.name)
         if found:
             several = len(runs) > 1
@@ -43,19 +46,28 @@ def prompt_remarks(runs: Sequence[Run]) -> list[Part]:
     return parts
 
 
-def _remarks(entry: dict[str, Any]) -> Iterator[_Remark]:
+def dataset_remarks(entry: Mapping[str, Any]) -> Iterator[Remark]:
+    """The remarks on one dataset of a results file, each kind once."""
     counts: dict[str, list[tuple[int, int]]] = {}  # by remark: (number, of) for each prompt that it is about
     for prompt in entry["prompts"]:
         rows: int = prompt["rows"]
         if rows < entry["rows"]:
             counts.setdefault(_PART, []).append((rows, entry["rows"]))
-        for text, number in {_NO_GOLD: prompt["gold_not_in_choices"], **prompt.get("remarks", {})}.items():
+        for text, number in {**_of_figures(prompt), **prompt.get("remarks", {})}.items():
             if number:
                 counts.setdefault(text, []).append((number, rows))
     for text, numbers in counts.items():
         spans = (_span(part) for part in zip(*numbers, strict=True))
         prompts = f"{len(numbers)} of {len(entry['prompts'])}"
-        yield _Remark(entry["dataset"], entry["split"], text, prompts, " of ".join(spans))
+        yield Remark(entry["dataset"], entry["split"], text, prompts, " of ".join(spans))
+
+
+def _of_figures(prompt: Mapping[str, Any]) -> dict[str, int]:
+    """Why a figure of a ranked prompt is 0 or 100 %; nothing for a prompt whose answers are written."""
+    rows, no_gold = prompt["rows"], prompt.get("gold_not_in_choices", 0)
+    is_constant = rows > 1 and prompt.get("majority", 0) == 1
+    is_all_wrong = no_gold < rows and prompt.get("accuracy") == 0
+    return {_NO_GOLD: no_gold, _CONSTANT: rows * is_constant, _ALL_WRONG: rows * is_all_wrong}
 
 
 def _span(numbers: Sequence[int]) -> str:

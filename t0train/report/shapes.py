@@ -78,6 +78,7 @@ class _GeneratedPrompt(_Shape):
     score: _Share
     interval: _Interval
     metrics: dict[str, _Share]
+    remarks: dict[str, _Count] = {}
 
 
 class _Generated(_OverPrompts):
