@@ -209,7 +209,7 @@ def _tokens_of(folder: Path) -> set[tuple[int, str]]:
     tokens = {(token["id"], token["content"]) for token in whole.get("added_tokens") or ()}
     if (own := folder / MODEL_NAME).is_file():
         tokens |= set(enumerate(Vocabulary(own).pieces()))
-    elif isinstance(vocabulary := whole.get("model", {}).get("vocab"), list):  # of sentencepiece's kind
+    if isinstance(vocabulary := whole.get("model", {}).get("vocab"), list):  # of sentencepiece's kind
         tokens |= {(i, piece) for i, (piece, _) in enumerate(vocabulary)}
     declared = _read_json(folder / "tokenizer_config.json").get("added_tokens_decoder") or {}
     tokens |= {(int(i), token["content"]) for i, token in declared.items()}

@@ -119,7 +119,7 @@ def open_vocabulary(source: str, untrained: bool = False) -> Vocabulary:
             "put it there (`t0train export` does)."
         )
     vocabulary = load_vocabulary(source)
-    check_vocabulary(folder, vocabulary)
+    check_vocabulary(find_weights(source), vocabulary)
     return vocabulary
 
 

@@ -58,7 +58,7 @@ def export_model(model: T5, folder: Path, vocabulary_path: Path, card: str = "",
             temporary / "generation_config.json", {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
         )
         _write_tokenizer(temporary, vocabulary)
-        write_atomic(temporary / "README.md", _card(model, folder.name, card, header))
+        write_atomic(temporary / "README.md", _card(model, vocabulary, folder.name, card, header))
         for file in temporary.iterdir():  # safetensors writes private files
             file.chmod(0o644)
         _compare_tensors(model, temporary)
@@ -118,12 +118,32 @@ def _as_trained(tokenizer: Any, vocabulary: Vocabulary) -> Any:
     return Tokenizer.from_str(json.dumps(state))
 
 
-def _card(model: T5, name: str, text: str, header: str) -> str:
+_TIES = """This model has a head of its own, and transformers 5 sets `tie_word_embeddings` of every T5 to true when it
+reads a config.json. Loading is right (with a warning that nothing is tied), but whatever ties the weights later, such as
+`model.tie_weights()` in some evaluation programs, **silently overwrites the head with the embedding**. Therefore set
+`model.config.tie_word_embeddings = False` after loading. Do not pass it to `from_pretrained`, which then draws the
+embeddings of encoder and decoder at random.
+
+"""
+
+
+def _limits(vocabulary: Vocabulary) -> str:
+    """What the model cannot be expected to do, as far as its vocabulary tells."""
+    lost = [character for character in "{}[]<>\\~^_|#" if vocabulary.unknown_id in vocabulary.encode(character)]
+    reasons = [f"its vocabulary has no `{' '.join(lost)}`"] if lost else []
+    if "\n" not in vocabulary.decode(vocabulary.encode("a\nb")):
+        reasons.append("line breaks are read as spaces")
+    code = f" It is not meant for code: {', and '.join(reasons)}." if reasons else ""
+    return f"Prompts and training texts are English; other languages are not to be expected of it.{code}"
+
+
+def _card(model: T5, vocabulary: Vocabulary, name: str, text: str, header: str) -> str:
     config = model.config
     parameters = sum(parameter.numel() for parameter in model.parameters())
     version = "1.1" if config.gated else "1.0"
     head = "the embedding (tied, scaled)" if config.tied else "its own (untied, unscaled)"
-    ties = "" if config.tied else "transformers warns that it does not tie `shared` and `lm_head`: that is right.\n\n"
+    ties = "" if config.tied else _TIES
+    untie = "" if config.tied else "model.config.tie_word_embeddings = False  # see above\n"
     return (
         f"""---
 library_name: transformers
@@ -141,15 +161,18 @@ A T5 {version} with {parameters:,} parameters, trained and exported with t0train
 | head | {head} |
 | parameters stored as | {_dtype(model)} |
 
-{ties}Inputs were trained **without** a closing `</s>`, targets with one, as in T0: tokenize inputs with
+{ties}{_limits(vocabulary)}
+
+Inputs were trained **without** a closing `</s>`, targets with one, as in T0: tokenize inputs with
 `add_special_tokens=False`. Do not run it in float16: activations of T5 exceed its range.
 
 ```python
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("{name}")
-model = AutoModelForSeq2SeqLM.from_pretrained("{name}")
-inputs = tokenizer("Is this review positive or negative? I loved it.", add_special_tokens=False, return_tensors="pt")
+tokenizer = AutoTokenizer.from_pretrained({json.dumps(name)})
+model = AutoModelForSeq2SeqLM.from_pretrained({json.dumps(name)})
+{untie}prompt = "Is this review positive or negative? I loved it."
+inputs = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0], skip_special_tokens=True))
 ```
 {text}""".rstrip()

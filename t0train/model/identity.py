@@ -12,7 +12,7 @@ from t0train.config import RunConfig, load_config
 from t0train.config.architecture import T5Config
 from t0train.config.identity import VOCABULARY, differing_from_checkpoint, kept_keys
 from t0train.core.errors import UserError
-from t0train.data import Vocabulary, load_vocabulary
+from t0train.data import Vocabulary, load_vocabulary, refuse_other_vocabulary
 from t0train.model.weights import complete_checkpoints, find_weights
 
 _CONFIG = "config.resolved.yaml"
@@ -76,24 +76,25 @@ def run_config_of(source: str | Path) -> RunConfig | None:
     return load_config(folder / _CONFIG) if folder else None
 
 
-def check_vocabulary(checkpoint: Path, vocabulary: Vocabulary) -> None:
-    """Compare a vocabulary with the one that a checkpoint's run was trained with.
+def check_vocabulary(folder: Path, vocabulary: Vocabulary) -> None:
+    """Compare a vocabulary with the one that a model was trained with.
 
     Args:
-        checkpoint: its folder; nothing happens for a model folder of another kind.
+        folder: a checkpoint, or a folder in Hugging Face's layout, whose tokenizer files are read if it has any.
         vocabulary: what makes the ids for it.
 
     Raises:
-        UserError: they give other ids, or the checkpoint does not say what it was trained with.
+        UserError: they give other ids, or a checkpoint does not say what it was trained with.
     """
-    if not (checkpoint / MANIFEST).is_file():
+    if not (folder / MANIFEST).is_file():
+        refuse_other_vocabulary(vocabulary, folder)
         return
-    trained_with = read_manifest(checkpoint, check_files=False).identity.get(VOCABULARY)
+    trained_with = read_manifest(folder, check_files=False).identity.get(VOCABULARY)
     if trained_with != vocabulary.fingerprint:
         raise UserError(
-            f"{vocabulary.path} is not the vocabulary that {checkpoint} was trained with (fingerprint "
-            f"{vocabulary.fingerprint} instead of {trained_with}); put the run's own vocabulary back there, or set "
-            "data.vocabulary in the run's config.resolved.yaml to where it is now."
+            f"{vocabulary.path} is not the vocabulary that {folder} was trained with (fingerprint "
+            f"{vocabulary.fingerprint} instead of {trained_with}; releases of sentencepiece that cut words differently "
+            "count as others); put the run's own vocabulary back there, or set data.vocabulary to where it is now."
         )
 
 

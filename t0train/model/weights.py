@@ -12,6 +12,7 @@ from t0train.core.files import refuse_linked_folders, write_json
 
 _CONFIG = "config.json"
 _SELECTED = "selected.json"
+_TOKENIZER = ("spiece.model", "tokenizer.json", "tokenizer_config.json", "added_tokens.json")  # to be compared
 
 
 @dataclass(frozen=True)
@@ -131,13 +132,14 @@ def _steps(checkpoints: list[Path]) -> list[int]:
 
 
 def _from_hub(name: str) -> Path:
-    """Download (or find in the cache) a model's config and weights, safetensors if the repository has them."""
+    """Download (or find in the cache) config, tokenizer and weights, safetensors if the repository has them."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     try:
         for weights in ("*.safetensors", "*.bin"):
-            folder = Path(snapshot_download(name, allow_patterns=[_CONFIG, weights, f"{weights}.index.json"]))
+            wanted = [_CONFIG, weights, f"{weights}.index.json", *_TOKENIZER]
+            folder = Path(snapshot_download(name, allow_patterns=wanted))
             if any(folder.glob(weights)):
                 return folder
     except GatedRepoError as error:

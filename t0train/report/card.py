@@ -31,7 +31,7 @@ def card_header(run: Path, hub_ids: Sequence[str]) -> str:
         hub_ids: repositories that the training rows come from.
     """
     start = read_run(run).config.get("model", {}).get("start", "random")
-    entries: dict[str, Any] = {"tags": ["t5", "t0", "zero-shot", "multitask-prompted-training"]}
+    entries: dict[str, Any] = {"language": "en", "tags": ["t5", "t0", "zero-shot", "multitask-prompted-training"]}
     if start.count("/") == 1 and not start.startswith((".", "/", "~")):
         entries["base_model"] = start
     if hub_ids:

@@ -26,11 +26,12 @@ from t0train.core.files import (
     write_json,
 )
 from t0train.core.seeds import derive_seed
-from t0train.data import RowBatch, RowPlan, RowState, RowStream
+from t0train.data import RowBatch, RowPlan, RowState, RowStream, Vocabulary
 from t0train.distributed import Engine, World, build_engine, precision
 from t0train.model import (
     T5,
     canary,
+    check_vocabulary,
     check_vocabulary_size,
     compile_blocks,
     find_weights,
@@ -206,7 +207,7 @@ def start_run(
     """
     folder = run_folder(config)
     point = world.from_first(lambda: _find_point(config, stream, folder, resume, force_new_mixture, say))
-    architecture, load = _continuing(point) if point else _beginning(config, world, say)
+    architecture, load = _continuing(point) if point else _beginning(config, stream.vocabulary, world, say)
     engine = build_engine(build_model(config, stream, architecture, world), config, world)
     if config.train.probe_memory:
         probe_memory(engine, config)
@@ -313,12 +314,15 @@ def _continuing(point: ResumePoint) -> tuple[T5Config, Callable[[State], None]]:
     return read_architecture(point.path), partial(read_state, point.path)
 
 
-def _beginning(config: RunConfig, world: World, say: Say) -> tuple[T5Config, Callable[[State], None]]:
+def _beginning(
+    config: RunConfig, vocabulary: Vocabulary, world: World, say: Say
+) -> tuple[T5Config, Callable[[State], None]]:
     """The architecture of the model that a run starts from, and what fills an engine's state with its weights."""
     if config.model.start != "random":
         world.from_first(lambda: find_weights(config.model.start))  # from the hub once; the others find it in the cache
     start = open_start(config)
     if start.report:
+        check_vocabulary(start.report.source, vocabulary)
         say(f"weights: {start.report}")
 
     def load(state: State) -> None:

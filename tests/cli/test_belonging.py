@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -185,3 +186,63 @@ def test_export_leaves_runs_and_other_folders_alone(runs: tuple[Path, Path], cop
         assert ended.returncode == 2, ended.stderr
         assert message in ended.stderr
     assert {path: path.stat().st_mtime_ns for path in copy.parent.rglob("*")} == before
+
+
+def spoilt(change: Callable[[Path], None], exported: Path, folder: Path) -> Path:
+    spoilt = shutil.copytree(exported, folder)
+    change(spoilt)
+    return spoilt
+
+
+def swap_vocabulary(folder: Path) -> None:
+    shutil.copy(train_vocabulary(folder.parent, "strange", ["quite other words"] * 50), folder / "spiece.model")
+
+
+def swap_all_but_the_weights(folder: Path) -> None:
+    swap_vocabulary(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+
+
+def add_tokens(folder: Path) -> None:
+    (folder / "added_tokens.json").write_text(json.dumps({"<table>": 380}))
+
+
+def test_an_exported_folder_is_one_model(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    exported = tmp_path / "exported"
+    assert t0train("export", runs[0], exported).returncode == 0
+    suite = str(runs[0].parent / "suite.yaml")
+    for number, change in enumerate((swap_vocabulary, add_tokens)):
+        folder = spoilt(change, exported, tmp_path / f"spoilt{number}")
+        for arguments in (("generate", folder, "the film"), ("eval", folder, "--suite", suite)):
+            ended = t0train(*arguments)
+            assert ended.returncode == 2, ended.stderr
+            assert "was made for another vocabulary" in ended.stderr
+    assert t0train("generate", exported, "the film").returncode == 0
+
+
+@pytest.mark.parametrize("change", [swap_vocabulary, add_tokens, swap_all_but_the_weights])
+def test_training_does_not_start_from_a_model_of_another_vocabulary(
+    runs: tuple[Path, Path], tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    exported = tmp_path / "exported"
+    assert t0train("export", runs[0], exported).returncode == 0
+    folder = spoilt(change, exported, tmp_path / "spoilt")
+    arguments = [f"output={tmp_path / 'new'}", "model.size=''", "train.steps=1"]
+    ended = t0train("train", runs[0].parent / "run.yaml", f"model.start={folder}", *arguments)
+    assert ended.returncode == 2, ended.stderr
+    assert "was made for another vocabulary" in ended.stderr
+    assert not (tmp_path / "new" / "checkpoints" / "step-00000001").exists()
+    ended = t0train("train", runs[0].parent / "run.yaml", f"model.start={exported}", *arguments)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_training_does_not_start_from_a_run_of_another_vocabulary(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    checkpoint = shutil.copytree(runs[0] / "checkpoints" / "step-00000002", tmp_path / "alone")
+    other = train_vocabulary(tmp_path, "strange", ["the film was good or bad yes no or not very much so"] * 50)
+    arguments = [f"output={tmp_path / 'new'}", "model.size=''", "train.steps=1", f"data.vocabulary={other}"]
+    config = runs[0].parent / "run.yaml"
+    assert t0train("data", "prepare", config, *arguments, "model.start=google/t5-small").returncode == 0
+    ended = t0train("train", config, f"model.start={checkpoint}", *arguments)
+    assert ended.returncode == 2, ended.stderr
+    assert "is not the vocabulary that" in ended.stderr

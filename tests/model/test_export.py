@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 import torch
 import typer
 from safetensors import SafetensorError
+from sentencepiece import SentencePieceProcessor
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, T5ForConditionalGeneration
 from typer.testing import CliRunner
 
@@ -22,7 +25,7 @@ from t0train.config.identity import VOCABULARY, kept_keys
 from t0train.config.schema import DataConfig, TrainConfig
 from t0train.core.errors import UserError
 from t0train.data import Vocabulary, refuse_other_vocabulary
-from t0train.model import Batch, export_model, init_model, load_model
+from t0train.model import Batch, T5Config, export_model, init_model, load_model
 from tests.data.test_vocabulary import WITH_SPECIAL_NAMES
 from tests.model.conftest import train_vocabulary
 from tests.model.oracle import V10, V11, as_rows, close, hf_logits, make_model, random_examples
@@ -47,6 +50,33 @@ def test_hugging_face_reads_the_same_model(tmp_path: Path, vocabulary: Path, con
     assert "## Differences" in (tmp_path / "out" / "README.md").read_text()
     assert theirs.generation_config.decoder_start_token_id == 0
     assert [file for file in tmp_path.iterdir() if file.name != "out"] == []
+
+
+@pytest.mark.parametrize("config", [V11, V10], ids=["v1.1", "v1.0"])
+def test_the_code_of_the_card_keeps_the_head(
+    tmp_path: Path, vocabulary: Path, config: T5Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some programs, such as lm-eval, tie the weights once more after loading."""
+    model = make_model(config)
+    card = (export_model(model, tmp_path / "out", vocabulary) / "README.md").read_text()
+    [code] = re.findall(r"^```python\n(.*?)^```$", card, flags=re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"print": lambda text: None}
+    exec(code, names)
+    names["model"].tie_weights()
+    head = names["model"].lm_head.weight
+    assert torch.equal(head, model.shared.weight if config.tied else model.lm_head.weight)
+    assert ("tie_word_embeddings = False" in card) != config.tied
+
+
+def test_the_card_says_what_the_vocabulary_lacks(tmp_path: Path, t5_vocabulary: Path) -> None:
+    """The characters are those that T5's vocabulary has no piece for (reference: sentencepiece's unknown id, 2)."""
+    pieces = SentencePieceProcessor(model_file=str(t5_vocabulary))
+    lost = [character for character in "{}[]<>\\~^_|#" if 2 in pieces.encode(character)]
+    assert {"{", "}", "<"} <= set(lost)
+    card = (export_model(init_model("tiny", d_model=16), tmp_path / "out", t5_vocabulary) / "README.md").read_text()
+    assert f"no `{' '.join(lost)}`, and line breaks are read as spaces" in card
+    assert "Prompts and training texts are English" in card
 
 
 def test_the_exported_tokenizer_gives_the_vocabularys_ids(tmp_path: Path, vocabulary: Path) -> None:

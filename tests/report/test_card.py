@@ -36,6 +36,7 @@ def test_header_is_what_the_hub_reads(run: Path) -> None:
     assert data.datasets == ["nyu-mll/glue", "stanfordnlp/imdb"]
     assert data.base_model == "google/t5-small-lm-adapt"
     assert "t0" in data.tags
+    assert data.language == "en"
 
 
 def test_random_weights_have_no_base_model(write_run: WriteRun) -> None:
