@@ -119,8 +119,8 @@ def _as_trained(tokenizer: Any, vocabulary: Vocabulary) -> Any:
 
 
 _TIES = """This model has a head of its own, and transformers 5 sets `tie_word_embeddings` of every T5 to true when it
-reads a config.json. Loading is right (with a warning that nothing is tied), but whatever ties the weights later, such as
-`model.tie_weights()` in some evaluation programs, **silently overwrites the head with the embedding**. Therefore set
+reads a config.json. Loading is right (with a warning that nothing is tied), but whatever ties the weights later, such
+as `model.tie_weights()` in some evaluation programs, **silently overwrites the head with the embedding**. Therefore set
 `model.config.tie_word_embeddings = False` after loading. Do not pass it to `from_pretrained`, which then draws the
 embeddings of encoder and decoder at random.
 
