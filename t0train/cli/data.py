@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from t0train.config import load_config
+from t0train.config import RunConfig, load_config
 from t0train.core.errors import UserError
 
 app = typer.Typer(help="Prepare, verify and inspect token stores.", no_args_is_help=True)
@@ -32,15 +32,25 @@ def prepare(
 
     Example: t0train data prepare real_small data.source=rows data.vocabulary=spiece.model
     """
-    from t0train.data import prepare
+    from t0train.data import prepare, remarks
 
     run = load_config(config, overrides or ())
     prepared = prepare(run, workers)
     for task in prepared:
         if task.rows == 0:
             print(f"remark: {task.task} has no example: its template drops every row of {task.split}", file=sys.stderr)
+    for remark in remarks({task.task: task.counts for task in prepared}):
+        print(f"remark: {remark}", file=sys.stderr)
     if as_json:
-        rows = [{**vars(task), "folder": str(task.folder)} for task in prepared]
+        rows = [
+            {
+                **vars(task),
+                "folder": str(task.folder),
+                "counts": vars(task.counts),
+                "remarks": list(task.counts.sentences().values()),
+            }
+            for task in prepared
+        ]
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     made = sum(task.made for task in prepared)
@@ -63,7 +73,7 @@ def verify(
     from t0train.data import TaskTokens, open_rows, verify_store
 
     if not Path(target).is_dir():
-        stream = open_rows(load_config(target, overrides or ()))
+        stream = open_rows(_tolerant(load_config(target, overrides or ())))
         print(f"{target}: {len(stream.task_names)} tasks, {sum(stream.task_sizes):,} examples, all checksums match.")
         return
     results = list(verify_store(Path(target)))
@@ -89,15 +99,18 @@ def inspect(
     from t0train.data.inspection import describe_rows, draw_lengths
 
     run = load_config(config, overrides or ())
-    stream = open_rows(run, verify=False)
+    stream = open_rows(_tolerant(run), verify=False)
     statistics = stream.statistics()
     described = describe_rows(stream, stream.take(RowState(), rows)[0]) if rows else []
     if histogram is not None:
         draw_lengths(statistics, run.data.max_inputs, run.data.max_targets, histogram)
     summary = statistics.summary()
     if as_json:
-        print(json.dumps({"summary": summary, "rows": described}, indent=2, ensure_ascii=False))
+        document = {"summary": summary, "remarks": stream.mixture.remarks, "rows": described}
+        print(json.dumps(document, indent=2, ensure_ascii=False))
         return
+    for remark in stream.mixture.remarks:
+        print(f"remark: {remark}", file=sys.stderr)
     for row in described:
         _print_row(row, run.data.max_inputs, run.data.max_targets)
     print(
@@ -108,6 +121,11 @@ def inspect(
             packing=run.data.packing, **summary
         )
     )
+
+
+def _tolerant(run: RunConfig) -> RunConfig:
+    """The run without the refusal of targets that teach nothing: who looks into a store wants to see them."""
+    return run.model_copy(update={"data": run.data.model_copy(update={"allow_empty_targets": True})})
 
 
 def _print_row(row: dict[str, Any], max_inputs: int, max_targets: int) -> None:

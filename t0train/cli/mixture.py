@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,7 @@ from t0train.core.errors import UserError
 from t0train.core.progress import progress
 
 if TYPE_CHECKING:
+    from t0train.data import Counts, TaskTokens
     from t0train.mixture import DatasetRow, Leak, Mixture, OverlapReport, SourceReport, TaskRow
 
 app = typer.Typer(help="List, show and check mixtures of training tasks.", no_args_is_help=True)
@@ -77,7 +79,7 @@ def show(
     per_step = _examples_per_step(config, examples_per_row) if steps else None
     report = check_sources(mixture, config.data)
     _remark(*mixture.remarks, *report.remarks)
-    tasks_table = mixture.table(steps, per_step, report.rows, _mean_tokens(config, mixture))
+    tasks_table = mixture.table(steps, per_step, report.rows, _mean_tokens(_stored(config, mixture)))
     shown: Sequence[TaskRow | DatasetRow] = tasks_table if tasks else by_dataset(tasks_table)
     if as_json:
         datasets = [asdict(row) for row in by_dataset(tasks_table)]
@@ -104,11 +106,13 @@ def check(
     """Check that the rows of a run's mixture are at hand, fit its templates, and are not what its suite judges.
 
     Exit code 0 when all is well, 2 with the list of what is missing and its share of the mixture's weight, or of what
-    the suite judges and the mixture trains on (leaks.held_out). Shared texts are reported and stop nothing. For a run
+    the suite judges and the mixture trains on (leaks.held_out), or of tasks whose targets teach nothing, as far as they
+    are prepared (data.allow_empty_targets). Shared texts are reported and stop nothing. For a run
     folder they are also kept in RUN/eval/SUITE/leaks.json, which reports and model cards show.
 
     Example: t0train mixture check t0 data.source=/data/t0 --suite t0_heldout --ngrams
     """
+    from t0train.data import refuse_faults, remarks
     from t0train.mixture import build_mixture, by_dataset, check_sources, find_overlaps, leaks_of_run
     from t0train.mixture.leaks import refuse_leaks
 
@@ -126,14 +130,17 @@ def check(
             overlaps = find_overlaps(mixture, chosen, run, advance)
         if resolved.is_file():
             _remark(f"written to {overlaps.write(resolved.parent / 'eval' / chosen.name)}, for the report")
+    counts = {task: tokens.counts for task, tokens in _stored(run, mixture).items()}
     if as_json:
-        _print_json(_report_document(report, leaks, overlaps))
+        _print_json(_report_document(report, leaks, overlaps, counts))
     else:
         _print_table([asdict(row) for row in by_dataset(mixture.table(rows=report.rows))])
-        _remark(*mixture.remarks, *report.remarks, *map(str, leaks))
+        _remark(*mixture.remarks, *report.remarks, *remarks(counts), *map(str, leaks))
         if overlaps:
             _print_overlaps(overlaps)
     report.require()
+    if not run.data.allow_empty_targets:
+        refuse_faults(counts)
     refuse_leaks(leaks, run.leaks.held_out)
     if not as_json:
         all_of_it = f"{len(mixture.dropped)} datasets dropped, the others" if mixture.dropped else "all"
@@ -159,7 +166,9 @@ def _sentence(mixture: Mixture) -> str:
     )
 
 
-def _report_document(report: SourceReport, leaks: list[Leak], overlaps: OverlapReport | None) -> dict[str, Any]:
+def _report_document(
+    report: SourceReport, leaks: list[Leak], overlaps: OverlapReport | None, counts: dict[str, Counts]
+) -> dict[str, Any]:
     weights = report.mixture.weights()
     missing = [
         {
@@ -180,6 +189,7 @@ def _report_document(report: SourceReport, leaks: list[Leak], overlaps: OverlapR
         "leaks": [{**asdict(leak), "sentence": str(leak)} for leak in leaks],
         "overlaps": asdict(overlaps) if overlaps else None,
         "remarks": [*report.mixture.remarks, *report.remarks],
+        "examples": {task: list(numbers.sentences().values()) for task, numbers in counts.items()},
     }
 
 
@@ -219,30 +229,37 @@ def _examples_per_step(config: RunConfig, examples_per_row: float | None) -> flo
     return batch.rows * examples_per_row
 
 
-def _mean_tokens(config: RunConfig, mixture: Mixture) -> dict[str, tuple[float, float]]:
-    """Mean input and target tokens by task, of what the store holds; asks no network, so the hub's revision is open."""
+def _stored(config: RunConfig, mixture: Mixture) -> dict[str, TaskTokens]:
+    """What the token store holds of a mixture, by task name; asks no network, so the hub's revision is open."""
     from t0train.data import load_vocabulary, open_folder, store_folder
     from t0train.tasks import open_table, parse_split, training_split
 
     store = store_folder(config.data.store)
     local = Path(config.data.vocabulary).exists()
     vocabulary = {"vocabulary": load_vocabulary(config.data.vocabulary).fingerprint} if local else {}
-    means: dict[str, tuple[float, float]] = {}
+    stored: dict[str, TaskTokens] = {}
     for task in mixture.tasks:
         folders = sorted((store / task.name).glob("*/manifest.json"), key=lambda path: path.stat().st_mtime)
         split = training_split(task.dataset, config.data.splits)
         wanted = {"dataset": task.dataset.key, "split": str(parse_split(split)), "template": task.template.fingerprint}
-        try:
-            if folders and config.data.source != "hub":
+        if folders and config.data.source != "hub":
+            with suppress(UserError):  # its rows are gone, as `check_sources` says
                 wanted["source"] = open_table(task.dataset, split, config.data.source).revision
-            manifests = [open_folder(path.parent, verify=False).manifest for path in folders]
-        except UserError:
-            continue  # damaged, or its rows are gone: this is a table of what is there
-        for manifest in manifests:  # the newest one stays
-            if manifest["rows"] and (wanted | vocabulary).items() <= manifest["key_parts"].items():
-                rows = manifest["rows"]
-                means[task.name] = manifest["input_tokens"] / rows, manifest["target_tokens"] / rows
-    return means
+        for path in folders:  # the newest one stays
+            with suppress(UserError):  # damaged, or of another version: this tells of what is there
+                tokens = open_folder(path.parent, verify=False)
+                if (wanted | vocabulary).items() <= tokens.manifest["key_parts"].items():
+                    stored[task.name] = tokens
+    return stored
+
+
+def _mean_tokens(stored: dict[str, TaskTokens]) -> dict[str, tuple[float, float]]:
+    """Mean input and target tokens by task."""
+    return {
+        task: (tokens.manifest["input_tokens"] / tokens.num_rows, tokens.manifest["target_tokens"] / tokens.num_rows)
+        for task, tokens in stored.items()
+        if tokens.num_rows
+    }
 
 
 def _remark(*remarks: str) -> None:

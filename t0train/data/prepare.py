@@ -9,8 +9,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,16 @@ import pyarrow as pa
 
 from t0train.config import RunConfig
 from t0train.core.errors import UserError
-from t0train.core.files import atomic_folder, make_folder, write_json
+from t0train.core.files import atomic_folder, make_folder, remove_leftovers, write_json
 from t0train.core.hashing import file_sha256
-from t0train.core.progress import progress
+from t0train.core.lock import hold_lock
+from t0train.core.processes import follow_parent
+from t0train.core.progress import progress, say
+from t0train.data.counts import COUNTS, Counts, refuse_faults
 from t0train.data.shards import SHARD_ROWS, Shard, make_shard
 from t0train.data.store import (
     MANIFEST,
+    PLACE,
     TOKENS,
     StoreKey,
     TaskTokens,
@@ -34,9 +38,10 @@ from t0train.data.store import (
 )
 from t0train.data.vocabulary import Vocabulary, load_vocabulary
 from t0train.mixture import build_mixture, check_sources
-from t0train.tasks import Task, open_table, parse_split, training_split
+from t0train.tasks import Table, Task, Watch, open_table, parse_split, training_split
 
 _WORK = ".work"
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class Prepared:
         rows: examples.
         source_rows: rows of the source split; those beyond `rows` were dropped by the template.
         made: False if it was there already.
+        counts: what is dubious about the examples, in numbers.
     """
 
     task: str
@@ -56,6 +62,7 @@ class Prepared:
     rows: int
     source_rows: int
     made: bool
+    counts: Counts
 
 
 def prepare(config: RunConfig, workers: int | None = None) -> list[Prepared]:
@@ -66,11 +73,12 @@ def prepare(config: RunConfig, workers: int | None = None) -> list[Prepared]:
         workers: processes; default: as many as cores.
 
     Raises:
-        UserError: rows that are not at hand, a template naming a missing column, a folder that cannot be written.
+        UserError: rows that are not at hand, a template naming a missing column, a folder that cannot be written; after
+            everything was prepared, tasks whose targets teach nothing (`data.allow_empty_targets`).
     """
     mixture = build_mixture(config.mixture, config.data, config.seed)
     check_sources(mixture, config.data).require()
-    return prepare_tasks(
+    prepared = prepare_tasks(
         mixture.tasks,
         lambda task: training_split(task.dataset, config.data.splits),
         config.data.source,
@@ -79,6 +87,9 @@ def prepare(config: RunConfig, workers: int | None = None) -> list[Prepared]:
         workers=os.cpu_count() or 1 if workers is None else workers,
         seed=config.seed,
     )
+    if not config.data.allow_empty_targets:
+        refuse_faults({task.task: task.counts for task in prepared})
+    return prepared
 
 
 def prepare_tasks(
@@ -93,7 +104,8 @@ def prepare_tasks(
     """Put tasks into the token store, in the order given. Complete ones are checked against their checksum and kept.
 
     The work is done in shards of one split under all templates of its dataset. A finished shard is kept, so that
-    preparation can be stopped at any time and started again.
+    preparation can be stopped at any time and started again. One process at a time prepares in a store; another one
+    waits for it, and then does what is left to do.
 
     Args:
         tasks: what to prepare.
@@ -105,29 +117,40 @@ def prepare_tasks(
         seed: decides the draws of templates that choose at random.
 
     Raises:
-        UserError: rows that are not at hand, a template naming a missing column, a folder that cannot be written.
+        UserError: rows that are not at hand, a template naming a missing column, a folder that cannot be written; rows
+            or a vocabulary that change meanwhile, of which nothing is stored then.
     """
     plans = _plan(list(tasks), split_of, source, vocabulary, store, seed)
-    waiting = list({plan.key.folder: plan for plan in plans if not plan.done}.values())
-    make_folder(store)
-    shards = list(_shards(waiting, source, vocabulary, store, seed))
-    missing = {plan: {file for file in plan.files(store) if not file.exists()} for plan in waiting}
-    owners = {file: plan for plan, files in missing.items() for file in files}
-    for plan, files in missing.items():
-        if not files:
-            _assemble(plan, store)
-    if shards:
-        total = sum(plan.source_rows for plan in waiting)
-        done = total - sum(shard.examples for shard in shards)
-        with progress("prepare", total, "examples", done=done) as advance:
-            for shard in _run(shards, workers):
-                advance(shard.examples, note=shard.dataset.key)
-                for _, file in shard.tasks:
-                    plan = owners[file]
-                    missing[plan].remove(file)
-                    if not missing[plan]:
-                        _assemble(plan, store)
+    if not all(plan.done for plan in plans):
+        make_folder(store)
+        with _locked(store):
+            plans = [plan if plan.done else replace(plan, done=_is_complete(store / plan.key.folder)) for plan in plans]
+            _remove_leftovers(plans, store)
+            waiting = list({plan.key.folder: plan for plan in plans if not plan.done}.values())
+            try:
+                _make(waiting, source, vocabulary, store, workers, seed)
+            except UserError:
+                _forget_changed(waiting, store)
+                raise
     return [plan.prepared(store) for plan in plans]
+
+
+def _locked(store: Path) -> AbstractContextManager[None]:
+    return hold_lock(store / _LOCK, f"preparing tasks in {store}", say)
+
+
+def wait_for_preparation(store: Path) -> bool:
+    """Wait until no other process prepares tasks in a store; False if none did."""
+    waited: list[str] = []
+
+    def note(line: str) -> None:
+        waited.append(line)
+        say(line)
+
+    if (store / _LOCK).exists():
+        with suppress(UserError), hold_lock(store / _LOCK, f"preparing tasks in {store}", note):
+            pass  # a store that cannot be written to is prepared by nobody either
+    return bool(waited)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,17 +160,29 @@ class _Plan:
     task: Task
     key: StoreKey
     source_rows: int
+    watch: Watch
+    vocabulary: Vocabulary
     done: bool
+
+    def work(self, store: Path) -> Path:
+        """The folder of the shards."""
+        return store / _WORK / self.key.folder.replace("/", "--")
 
     def files(self, store: Path) -> list[Path]:
         """The shard files, in order of their rows."""
-        work = store / _WORK / self.key.folder.replace("/", "--")
-        return [work / f"{start}-{stop}.arrow" for start, stop in _ranges(self.source_rows)]
+        return [self.work(store) / f"{start}-{stop}.arrow" for start, stop in _ranges(self.source_rows)]
+
+    def check_unchanged(self) -> None:
+        """Refuse to go on where the rows or the vocabulary are not those that were planned with any more."""
+        self.watch.check()
+        self.vocabulary.check_unchanged()
 
     def prepared(self, store: Path) -> Prepared:
         folder = store / self.key.folder
-        rows = open_folder(folder, verify=False).num_rows
-        return Prepared(self.task.name, self.key.split, folder, rows, self.source_rows, made=not self.done)
+        tokens = open_folder(folder, verify=False)
+        return Prepared(
+            self.task.name, self.key.split, folder, tokens.num_rows, self.source_rows, not self.done, tokens.counts
+        )
 
 
 def _ranges(rows: int) -> list[tuple[int, int]]:
@@ -164,7 +199,7 @@ def _plan(
 ) -> list[_Plan]:
     """Checks everything that can be wrong with the input before any work is done."""
     plans = []
-    tables: dict[tuple[str, str], Any] = {}
+    tables: dict[tuple[str, str], Table] = {}
     for task in tasks:
         split = split_of(task)
         table = tables.get((task.dataset.key, split))
@@ -172,7 +207,8 @@ def _plan(
             table = tables[task.dataset.key, split] = open_table(task.dataset, split, source)
         task.template.check_columns(table.columns)
         key = StoreKey.of(task, parse_split(split), table, vocabulary, seed)
-        plans.append(_Plan(task, key, table.num_rows, _is_complete(store / key.folder)))
+        done = _is_complete(store / key.folder)
+        plans.append(_Plan(task, key, table.num_rows, table.watch, vocabulary, done))
     return plans
 
 
@@ -184,14 +220,68 @@ def _is_complete(folder: Path) -> bool:
     return True
 
 
+def _remove_leftovers(plans: Sequence[_Plan], store: Path) -> None:
+    """Remove what ended processes left. The lock is held, so nobody else is at work.
+
+    Finished shards of other tasks are kept: they are for whoever goes on with those. Shards of these tasks that were
+    made of something else, or whose task was put together, are of no more use.
+    """
+    for folder in (store, *(path for path in store.iterdir() if path.is_dir())):
+        remove_leftovers(folder, exclusive=True)
+    wanted = {plan.work(store) for plan in plans if not plan.done}
+    tasks = {f"{plan.task.name}--" for plan in plans}
+    for folder in (store / _WORK).glob("*"):
+        remove_leftovers(folder, exclusive=True)
+        if folder not in wanted and any(folder.name.startswith(task) for task in tasks):
+            shutil.rmtree(folder, ignore_errors=True)
+    _remove_work_folder(store)
+
+
+def _forget_changed(plans: Sequence[_Plan], store: Path) -> None:
+    """Remove the shards of what cannot be put together any more, as its rows or vocabulary changed."""
+    for plan in plans:
+        try:
+            plan.check_unchanged()
+        except UserError:
+            shutil.rmtree(plan.work(store), ignore_errors=True)
+    _remove_work_folder(store)
+
+
+def _remove_work_folder(store: Path) -> None:
+    with suppress(OSError):  # there is none, or shards of other tasks are in it
+        (store / _WORK).rmdir()
+
+
+def _make(plans: Sequence[_Plan], source: str, vocabulary: Vocabulary, store: Path, workers: int, seed: int) -> None:
+    """Render and tokenise what is left to do, and put together each task as soon as its shards are there."""
+    shards = list(_shards(plans, source, vocabulary, store, seed))
+    missing = {plan: {file for file in plan.files(store) if not file.exists()} for plan in plans}
+    owners = {file: plan for plan, files in missing.items() for file in files}
+    for plan, files in missing.items():
+        if not files:
+            _assemble(plan, store)
+    if not shards:
+        return
+    total = sum(plan.source_rows for plan in plans)
+    done = total - sum(shard.examples for shard in shards)
+    with progress("prepare", total, "examples", done=done) as advance:
+        for shard in _run(shards, workers):
+            advance(shard.examples, note=shard.dataset.key)
+            for _, file in shard.tasks:
+                plan = owners[file]
+                missing[plan].remove(file)
+                if not missing[plan]:
+                    _assemble(plan, store)
+
+
 def _shards(plans: Sequence[_Plan], source: str, vocabulary: Vocabulary, store: Path, seed: int) -> Iterator[Shard]:
     """What is still to be rendered, all tasks of a dataset's split together."""
     groups: dict[tuple[str, str], list[_Plan]] = defaultdict(list)
     for plan in plans:
         groups[plan.task.dataset.key, plan.key.split].append(plan)
-    for group in groups.values():
-        files = [plan.files(store) for plan in group]
-        for number, (start, stop) in enumerate(_ranges(group[0].source_rows)):
+    for (_, split), group in groups.items():
+        first, files = group[0], [plan.files(store) for plan in group]
+        for number, (start, stop) in enumerate(_ranges(first.source_rows)):
             wanted = tuple(
                 (plan.task, paths[number])
                 for plan, paths in zip(group, files, strict=True)
@@ -199,7 +289,16 @@ def _shards(plans: Sequence[_Plan], source: str, vocabulary: Vocabulary, store: 
             )
             if wanted:
                 yield Shard(
-                    group[0].task.dataset, group[0].key.split, source, start, stop, wanted, vocabulary.path, seed
+                    dataset=first.task.dataset,
+                    split=split,
+                    source=source,
+                    revision=first.key.parts["source"],
+                    start=start,
+                    stop=stop,
+                    tasks=wanted,
+                    vocabulary=vocabulary.path,
+                    fingerprint=vocabulary.fingerprint,
+                    seed=seed,
                 )
 
 
@@ -209,7 +308,7 @@ def _run(shards: Sequence[Shard], workers: int) -> Iterator[Shard]:
         yield from map(make_shard, shards)
         return
     spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(shards)), mp_context=spawn)
+    pool = ProcessPoolExecutor(min(workers, len(shards)), mp_context=spawn, initializer=follow_parent)
     try:
         for future in as_completed([pool.submit(make_shard, shard) for shard in shards]):
             yield future.result()
@@ -224,31 +323,34 @@ def _run(shards: Sequence[Shard], workers: int) -> Iterator[Shard]:
 
 def _assemble(plan: _Plan, store: Path) -> None:
     """Put a task's shards together in its folder, and remove them."""
-    files = plan.files(store)
-    tables = []
-    for file in files:
+    plan.check_unchanged()
+    tables, counts = [], Counts()
+    for file in plan.files(store):
         with pa.memory_map(str(file)) as mapped:
-            tables.append(pa.ipc.open_file(mapped).read_all())
-    table = pa.concat_tables(tables).combine_chunks()
+            table = pa.ipc.open_file(mapped).read_all()
+        tables.append(table)
+        counts += Counts.read(table.schema.metadata[COUNTS.encode()])
+    table = pa.concat_tables([table.replace_schema_metadata() for table in tables]).combine_chunks()
+    table = table.replace_schema_metadata({PLACE: plan.key.folder})
     batch = table.to_batches()[0] if table.num_rows else pa.RecordBatch.from_pylist([], table.schema)
     with atomic_folder(store / plan.key.folder, ours=[MANIFEST, TOKENS]) as folder:
         with pa.OSFile(str(folder / TOKENS), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
             writer.write_batch(batch)
-        write_json(folder / MANIFEST, _manifest(plan, batch, folder / TOKENS))
-    shutil.rmtree(files[0].parent, ignore_errors=True)
-    with suppress(OSError):  # other tasks are still being made there
-        files[0].parent.parent.rmdir()
+        write_json(folder / MANIFEST, _manifest(plan, batch, counts, folder / TOKENS))
+    shutil.rmtree(plan.work(store), ignore_errors=True)
+    _remove_work_folder(store)
 
 
-def _manifest(plan: _Plan, batch: pa.RecordBatch, tokens: Path) -> dict[str, Any]:
+def _manifest(plan: _Plan, batch: pa.RecordBatch, counts: Counts, tokens: Path) -> dict[str, Any]:
     return {
         "task": plan.task.name,
         "split": plan.key.split,
         "template": plan.task.template.name,
         "rows": batch.num_rows,
         "source_rows": plan.source_rows,
-        "input_tokens": len(batch.column("inputs").flatten()),
-        "target_tokens": len(batch.column("targets").flatten()),
+        "input_tokens": counts.input_tokens,
+        "target_tokens": counts.target_tokens,
+        "counts": asdict(counts),
         "bytes": tokens.stat().st_size,
         "sha256": file_sha256(tokens),
         "key_parts": plan.key.parts,

@@ -12,8 +12,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from t0train.core.errors import UserError
 from t0train.core.files import write_atomic
 from t0train.core.seeds import derive_seed
+from t0train.data.counts import COUNTS, count_examples
 from t0train.data.store import IDS, PLAIN, RANKED
 from t0train.data.vocabulary import EOS_ID, Vocabulary
 from t0train.prompts import Rendered, columns_read
@@ -24,15 +26,21 @@ SHARD_ROWS = 2048  # source rows; with eight templates about 16,000 examples, so
 
 @dataclass(frozen=True)
 class Shard:
-    """Rows `start` to `stop` of a split, and the files that its tasks' examples go to. Can be sent to a process."""
+    """Rows `start` to `stop` of a split, and the files that its tasks' examples go to. Can be sent to a process.
+
+    It names what it is made of by content: `revision` of the table and `fingerprint` of the vocabulary, so that it
+    cannot be made of files that changed since it was planned.
+    """
 
     dataset: Dataset
     split: str
     source: str
+    revision: str
     start: int
     stop: int
     tasks: tuple[tuple[Task, Path], ...]
     vocabulary: Path
+    fingerprint: str
     seed: int
 
     @property
@@ -45,10 +53,11 @@ def make_shard(shard: Shard) -> Shard:
     """Render and tokenise a shard; each task's examples become one Arrow file, written whole or not at all.
 
     Raises:
-        UserError: unreadable rows, a template that fails on a row, a full disk.
+        UserError: unreadable rows, rows or a vocabulary that changed since the shard was planned, a template that fails
+            on a row, a full disk.
     """
     rows = _rows(shard)
-    vocabulary = _vocabulary(shard.vocabulary)
+    vocabulary = _vocabulary(shard.vocabulary, shard.fingerprint)
     for task, path in shard.tasks:
         seeds = (
             [derive_seed(shard.seed, task.name, row) for row in range(shard.start, shard.stop)]
@@ -57,6 +66,8 @@ def make_shard(shard: Shard) -> Shard:
         )
         examples = [task.template.render(row, seed) for row, seed in zip(rows, seeds, strict=True)]
         batch = encode_examples(examples, vocabulary, shard.start, task.template.answer_choices is not None)
+        counts = count_examples(examples, batch, shard.start, vocabulary)
+        batch = batch.replace_schema_metadata({COUNTS: counts.to_json()})
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, batch.schema) as writer:
             writer.write_batch(batch)
@@ -66,21 +77,43 @@ def make_shard(shard: Shard) -> Shard:
 
 def _rows(shard: Shard) -> list[dict[str, Any]]:
     """The rows, with only the columns that some template reads."""
-    table = _table(shard.dataset, shard.split, shard.source)
+    table = _table(shard)
     columns = columns_read((task.template for task, _ in shard.tasks), table.columns)
     if not columns:  # a template of fixed text: its rows still have to be counted
         columns = table.columns[:1]
-    return table.rows(shard.start, shard.stop, columns)
+    rows = table.rows(shard.start, shard.stop, columns)
+    table.watch.check()
+    return rows
+
+
+def _table(shard: Shard) -> Table:
+    table = _open_table(shard.dataset, shard.split, shard.source, shard.revision)
+    if not table.watch.is_unchanged():  # opened for an earlier shard; its files may be the same again
+        _open_table.cache_clear()
+        table = _open_table(shard.dataset, shard.split, shard.source, shard.revision)
+    return table
 
 
 @lru_cache(maxsize=1)
-def _table(dataset: Dataset, split: str, source: str) -> Table:
-    return open_table(dataset, split, source)
+def _open_table(dataset: Dataset, split: str, source: str, revision: str) -> Table:
+    table = open_table(dataset, split, source)
+    if table.revision != revision:
+        raise UserError(
+            f"{table.watch.origin}: files of split {split} changed since the preparation began; run the same command"
+            " again, which takes what is there now."
+        )
+    return table
 
 
 @lru_cache(maxsize=1)
-def _vocabulary(path: Path) -> Vocabulary:
-    return Vocabulary(path)
+def _vocabulary(path: Path, fingerprint: str) -> Vocabulary:
+    vocabulary = Vocabulary(path)
+    if vocabulary.fingerprint != fingerprint:
+        raise UserError(
+            f"the vocabulary {path} changed since the preparation began; run the same command again, which takes the"
+            " new one, or put the old one back."
+        )
+    return vocabulary
 
 
 def encode_examples(

@@ -2,6 +2,8 @@
 
     <store>/<task>/<split>-<key>/tokens.arrow, manifest.json
 
+Both files say which task, split and key they are of, and are compared with each other and with the folder's name.
+
 Ids are stored untrimmed, inputs without EOS, targets and answer choices with it. The key is a hash of everything that
 decides the ids, so another vocabulary, template or source revision is another folder.
 """
@@ -10,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -24,11 +26,13 @@ from numpy.typing import NDArray
 from t0train.core.errors import UserError
 from t0train.core.files import cache_folder
 from t0train.core.hashing import content_hash, file_sha256
+from t0train.data.counts import Counts
 from t0train.data.vocabulary import Vocabulary
 from t0train.prompts import RENDERER_VERSION
 from t0train.tasks import Split, Table, Task
 
-STORE_VERSION = 1
+STORE_VERSION = 2
+PLACE = "place"  # key of the metadata of a task's tokens: its folder, relative to the store
 TOKENS = "tokens.arrow"
 MANIFEST = "manifest.json"
 
@@ -68,8 +72,12 @@ class StoreKey:
     @property
     def folder(self) -> str:
         """Path of the folder, relative to the store."""
-        slug = re.sub(r"[^\w.]+", "-", self.split, flags=re.ASCII).strip("-")
-        return f"{self.task}/{slug}-{content_hash(self.parts)}"
+        return _folder(self.task, self.split, self.parts)
+
+
+def _folder(task: str, split: str, parts: Mapping[str, Any]) -> str:
+    slug = re.sub(r"[^\w.]+", "-", split, flags=re.ASCII).strip("-")
+    return f"{task}/{slug}-{content_hash(parts)}"
 
 
 class TaskTokens:
@@ -79,12 +87,14 @@ class TaskTokens:
         folder: where they are.
         manifest: counts, checksum, versions and the parts of the key.
         num_rows: examples; rows that the template dropped are not among them.
+        counts: what is dubious about them, in numbers.
     """
 
     def __init__(self, folder: Path, manifest: dict[str, Any], batch: pa.RecordBatch) -> None:
         self.folder = folder
         self.manifest = manifest
         self.num_rows: int = batch.num_rows
+        self.counts = Counts.read(manifest["counts"])
         self._inputs = _Ragged(batch.column("inputs"))
         self._targets = _Ragged(batch.column("targets"))
         self._source_rows = batch.column("source_row").to_numpy()
@@ -162,17 +172,17 @@ class _NestedRagged:
 
 
 def open_folder(folder: Path, verify: bool = True) -> TaskTokens:
-    """Open one folder of the store.
+    """Open one folder of the store: the one place that decides whether its files are whole and belong there.
 
     Args:
         folder: `<store>/<task>/<split>-<key>`.
         verify: read the whole file once and compare its checksum; else only its size, schema and counts are checked.
 
     Raises:
-        UserError: missing, incomplete or damaged.
+        UserError: missing, incomplete or damaged, or of another task, split or key than the folder's name says.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_manifest(folder)
         size = (folder / TOKENS).stat().st_size
         if size != manifest["bytes"]:
             raise _damaged(folder, f"{TOKENS} has {size:,} bytes instead of {manifest['bytes']:,}")
@@ -180,14 +190,42 @@ def open_folder(folder: Path, verify: bool = True) -> TaskTokens:
             raise _damaged(folder, f"the checksum of {TOKENS} is not the one of its manifest")
         with pa.memory_map(str(folder / TOKENS)) as file:
             batch = pa.ipc.open_file(file).get_batch(0)  # the mapping lives on in the batch
-        batch.validate(full=verify)  # a bad offset would be followed to foreign memory
         if batch.schema not in (PLAIN, RANKED) or batch.num_rows != manifest["rows"]:
             raise _damaged(folder, f"{TOKENS} does not hold what its manifest says")
+        found = (batch.schema.metadata or {}).get(PLACE.encode(), b"").decode()
+        if found != _place(folder):
+            raise _damaged(folder, f"{TOKENS} is of {found or 'an unknown task'}")
+        batch.validate(full=verify)
         return TaskTokens(folder, manifest, batch)
     except FileNotFoundError as error:
         raise UserError(f"{folder} is no folder of the token store: {Path(error.filename).name} is missing.") from error
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
         raise _damaged(folder, str(error)) from error
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of one folder of the store, if it is that folder's.
+
+    Raises:
+        UserError: it is of another task, split or key, or was written by another version of t0train.
+        OSError, ValueError, KeyError, TypeError, AttributeError: it is missing or damaged.
+    """
+    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    parts = manifest["key_parts"]
+    if parts["store"] != STORE_VERSION:
+        raise UserError(
+            f"{folder} was prepared by another version of t0train (store version {parts['store']}, here "
+            f"{STORE_VERSION}); remove it, or keep it for that version."
+        )
+    found = _folder(manifest["task"], manifest["split"], parts)
+    if found != _place(folder) or parts["split"] != manifest["split"]:
+        raise _damaged(folder, f"its manifest is of {found}")
+    return manifest
+
+
+def _place(folder: Path) -> str:
+    whole = folder.absolute()
+    return f"{whole.parent.name}/{whole.name}"
 
 
 def _damaged(folder: Path, what: str) -> UserError:
@@ -223,8 +261,8 @@ def missing_reason(store: Path, key: StoreKey) -> str:
     for manifest in sorted((store / key.task).glob(f"*/{MANIFEST}")):
         try:
             parts = json.loads(manifest.read_text(encoding="utf-8"))["key_parts"]
-            if parts["split"] == key.split:
-                differing = [phrase for part, phrase in phrases.items() if parts.get(part) != key.parts[part]]
+            differing = [phrase for part, phrase in phrases.items() if parts.get(part) != key.parts[part]]
+            if parts["split"] == key.split and differing:
                 return f"prepared with {' and '.join(differing)}"
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a damaged neighbour says nothing about this key

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,11 @@ from t0train.config.schema import DataConfig
 from t0train.core.errors import UserError
 from t0train.core.hashing import content_hash
 from t0train.core.seeds import generator
+from t0train.data.counts import refuse_faults, remarks
 from t0train.data.order import Order
 from t0train.data.packing import WINDOW, pack
 from t0train.data.plan import PlannedRow, RowPlan, RowState
-from t0train.data.prepare import open_task_tokens
+from t0train.data.prepare import open_task_tokens, wait_for_preparation
 from t0train.data.rows import RowBatch, build_rows
 from t0train.data.store import TaskTokens, store_folder
 from t0train.data.vocabulary import Vocabulary, load_vocabulary
@@ -244,12 +246,30 @@ def open_rows(config: RunConfig, verify: bool = True) -> RowStream:
         verify: compare the checksum of every file of the store once.
 
     Raises:
-        UserError: tasks that are not prepared or damaged (all of them are listed), or that have no example.
+        UserError: tasks that are not prepared or damaged (all of them are listed), that have no example, or whose
+            targets teach nothing (`data.allow_empty_targets`).
     """
     mixture = build_mixture(config.mixture, config.data, config.seed)
     mixture = check_sources(mixture, config.data).require()
     vocabulary = load_vocabulary(config.data.vocabulary)
     store = store_folder(config.data.store)
+    tokens, problems = _open_tasks(mixture, config, vocabulary, store, verify)
+    if problems and wait_for_preparation(store):
+        tokens, problems = _open_tasks(mixture, config, vocabulary, store, verify)
+    if problems:
+        shown = "\n  ".join(problems[:8]) + (f"\n  and {len(problems) - 8} more" if len(problems) > 8 else "")
+        raise UserError(f"{len(problems)} of {len(mixture.tasks)} tasks of the mixture cannot be drawn:\n  {shown}")
+    counts = {task.name: opened.counts for task, opened in zip(mixture.tasks, tokens, strict=True)}
+    if not config.data.allow_empty_targets:
+        refuse_faults(counts)
+    mixture = replace(mixture, remarks=(*mixture.remarks, *remarks(counts)))
+    return RowStream(mixture, tokens, vocabulary, config.data, config.seed)
+
+
+def _open_tasks(
+    mixture: Mixture, config: RunConfig, vocabulary: Vocabulary, store: Path, verify: bool
+) -> tuple[list[TaskTokens], list[str]]:
+    """The tokens of the tasks that can be drawn, and what is wrong with the others."""
     tokens: list[TaskTokens] = []
     problems: list[str] = []
     for task in mixture.tasks:
@@ -265,7 +285,4 @@ def open_rows(config: RunConfig, verify: bool = True) -> RowStream:
                 f"leave it out with mixture.exclude=[{task.name}]."
             )
         tokens.append(opened)
-    if problems:
-        shown = "\n  ".join(problems[:8]) + (f"\n  and {len(problems) - 8} more" if len(problems) > 8 else "")
-        raise UserError(f"{len(problems)} of {len(mixture.tasks)} tasks of the mixture cannot be drawn:\n  {shown}")
-    return RowStream(mixture, tokens, vocabulary, config.data, config.seed)
+    return tokens, problems

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from t0train.core.errors import UserError
+from t0train.core.processes import follow_parent
 from t0train.core.progress import progress
 from t0train.evals.answerer import Answerer
 from t0train.evals.jobs import Job, build_jobs
@@ -86,6 +87,7 @@ def _set_up(work: Work, started: Synchronized[int]) -> None:
     """Begin a process: it gets its share of the cores, or the next GPU."""
     import torch
 
+    follow_parent()
     global _work
     _work = work
     with started.get_lock():

@@ -4,6 +4,7 @@ from t0train.tasks.catalogue import Dataset, load_catalogue, task_name
 from t0train.tasks.sources import (
     MissingTable,
     Table,
+    Watch,
     explain_nothing_found,
     list_missing,
     missing_tables,
@@ -19,6 +20,7 @@ __all__ = [
     "Split",
     "Table",
     "Task",
+    "Watch",
     "explain_nothing_found",
     "list_missing",
     "load_catalogue",

@@ -21,6 +21,27 @@ HUB = "hub"
 _READING = 2  # raised when the same files are read as other values: what was prepared from them is out of date
 
 
+@dataclass(frozen=True)
+class Watch:
+    """Tells whether the files of a split are still those that were opened, without keeping their rows in memory."""
+
+    origin: str
+    split: Split
+    is_unchanged: Callable[[], bool]
+
+    def check(self) -> None:
+        """Refuse to go on where a file was written to, or replaced, since it was opened.
+
+        Raises:
+            UserError: one was.
+        """
+        if not self.is_unchanged():
+            raise UserError(
+                f"{self.origin}: files of split {self.split} changed while they were being read; wait until nothing"
+                " writes to them, and run the same command again."
+            )
+
+
 class Table:
     """The rows of one split of one dataset, or of a slice of it. Rows are read when asked for.
 
@@ -28,6 +49,7 @@ class Table:
         split: which rows of which split these are.
         columns: names as they come (a hyphen stays a hyphen).
         num_rows: rows of the slice.
+        watch: tells whether the files behind it have changed since.
     """
 
     def __init__(
@@ -40,7 +62,8 @@ class Table:
     ) -> None:
         self.split = split
         self.columns = list(reader.columns)
-        self._reader, self._identity, self._is_unchanged, self._origin = reader, identity, is_unchanged, origin
+        self.watch = Watch(origin, split, is_unchanged)
+        self._reader, self._identity = reader, identity
         self._start, stop = split.bounds(reader.num_rows)
         self.num_rows = stop - self._start
         if self.num_rows == 0:
@@ -52,20 +75,8 @@ class Table:
     def revision(self) -> str:
         """Identity of the rows: a hash of the files' content (the hub: of the resolved revision) and the slice."""
         revision = content_hash([_READING, self._identity(), self._start, self._start + self.num_rows])
-        self.check_unchanged()  # it must be the identity of what this table reads
+        self.watch.check()  # it must be the identity of what this table reads
         return revision
-
-    def check_unchanged(self) -> None:
-        """Refuse to go on where files of the split were written to, or replaced, since the table was opened.
-
-        Raises:
-            UserError: they were.
-        """
-        if not self._is_unchanged():
-            raise UserError(
-                f"{self._origin}: files of split {self.split} changed while they were being read; wait until nothing"
-                " writes to them, and run the same command again."
-            )
 
     def rows(
         self, start: int = 0, stop: int | None = None, columns: Iterable[str] | None = None
