@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -13,6 +16,15 @@ ROOT = Path(__file__).resolve().parents[1]
 def data_folder() -> Path:
     """`$T0TRAIN_TEST_DATA`, else `../shared/data` beside the checkout."""
     return Path(os.environ.get("T0TRAIN_TEST_DATA") or ROOT.parent / "shared" / "data")
+
+
+@pytest.fixture(autouse=True)
+def _one_seed() -> None:
+    """What draws without a generator of its own draws the same in every run."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 (libraries draw from it)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
