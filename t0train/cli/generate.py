@@ -18,7 +18,7 @@ def command(
         typer.Option("--input", help='JSONL file of objects with an "input"; they are printed with an "output" added.'),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")] = 256,
-    beams: Annotated[int, typer.Option(min=1, help="Beams; 1 is greedy decoding.")] = 1,
+    beams: Annotated[int, typer.Option(min=1, max=64, help="Beams; 1 is greedy decoding.")] = 1,
     device_map: Annotated[
         str | None, typer.Option(help="Placement over devices by accelerate; auto spreads a large model.")
     ] = None,
@@ -29,7 +29,7 @@ def command(
     Example: t0train generate runs/toy/run "The film was lovely . Is this review good or bad ?"
     """
     from t0train.core.errors import UserError
-    from t0train.core.progress import progress
+    from t0train.core.progress import progress, say
 
     if prompt is not None and source is not None:
         raise UserError("both a prompt and --input were given; give one of them.")
@@ -42,7 +42,7 @@ def command(
     generator = Generator.open(model, device_map)
     texts = [row["input"] for row in rows]
     with progress("generate", len(texts), "prompts") as advance:
-        answers = generator.generate(texts, max_new_tokens, beams, advance=advance)
+        answers = generator.generate(texts, max_new_tokens, beams, advance=advance, say=say)
     for row, answer in zip(rows, answers, strict=True):
         print(json.dumps({**row, "output": answer}, ensure_ascii=False) if source or as_json else answer)
 
@@ -64,7 +64,9 @@ def _read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 def _read_stdin() -> list[dict[str, Any]]:
     from t0train.core.errors import UserError
+    from t0train.core.text import decode
 
     if sys.stdin.isatty():
         raise UserError("no prompt: give one as argument, a JSONL file with --input, or lines on stdin.")
-    return [{"input": line.strip()} for line in sys.stdin if line.strip()]
+    text = decode(sys.stdin.buffer.read(), "stdin")
+    return [{"input": line.strip()} for line in text.split("\n") if line.strip()]

@@ -75,6 +75,7 @@ class Generator:
         batch_size: int = 16,
         max_inputs: int = 1024,
         advance: Callable[[float], object] = lambda amount: None,
+        say: Callable[[str], object] = lambda line: None,
     ) -> list[str]:
         """The model's answer to each prompt, in the order given.
 
@@ -85,14 +86,23 @@ class Generator:
             batch_size: prompts that are answered at once.
             max_inputs: longer prompts are cut at the end.
             advance: told how many prompts were answered.
+            say: takes a sentence if prompts were cut.
 
         Raises:
-            UserError: a prompt without any token, or one for which the model gives NaN.
+            UserError: a prompt without any token or with characters that are none, or one for which the model gives
+                NaN.
         """
         import torch
         from transformers import LogitsProcessorList
 
-        ids = [tokens[:max_inputs] for tokens in self.vocabulary.encode_many(prompts)]
+        _refuse_no_text(prompts)
+        whole = self.vocabulary.encode_many(prompts)
+        if long := [i for i, tokens in enumerate(whole) if len(tokens) > max_inputs]:
+            say(
+                f"note: {len(long):,} of {len(whole):,} prompts are longer than {max_inputs:,} tokens and were cut at "
+                f"the end; the first is prompt {long[0] + 1}, of {len(whole[long[0]]):,} tokens"
+            )
+        ids = [tokens[:max_inputs] for tokens in whole]
         if empty := [i for i, tokens in enumerate(ids) if not len(tokens)]:
             raise UserError(f"prompt {empty[0] + 1} of {len(ids)} is empty; give the model something to read.")
         answers = [""] * len(ids)
@@ -114,6 +124,18 @@ class Generator:
                 answers[i] = self.vocabulary.decode(tokens)
             advance(len(some))
         return answers
+
+
+def _refuse_no_text(prompts: Sequence[str]) -> None:
+    """Refuse half characters: what Python makes of bytes on the command line that are no UTF-8, and JSON of \\ud800."""
+    for number, prompt in enumerate(prompts, 1):
+        try:
+            prompt.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"prompt {number} of {len(prompts)} is no text: character {error.start + 1} is {prompt[error.start]!a}; "
+                "prompts are UTF-8."
+            ) from error
 
 
 class _NanGuard:

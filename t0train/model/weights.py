@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from t0train.checkpoint import MANIFEST, list_checkpoints, step_of
-from t0train.core.errors import UserError
+from t0train.core.errors import UserError, nearest
 from t0train.core.files import refuse_linked_folders, write_json
 
 _CONFIG = "config.json"
@@ -68,9 +68,18 @@ def find_weights(source: str | Path, step: int | None = None) -> Path:
     folder = Path(source).expanduser()
     if not folder.exists():
         name = str(source)
+        run, at, number = name.rpartition("@")
+        if at and (Path(run).expanduser() / "checkpoints").is_dir():
+            step_folder = (
+                f"{run}/checkpoints/step-{number.zfill(8)}" if number.isdecimal() else f"{run}/checkpoints/..."
+            )
+            raise UserError(f"there is no model folder {source}; a checkpoint of a run is named {step_folder}.")
         if name.count("/") == 1 and not name.startswith((".", "~", "/")):
             return _from_hub(name)
-        raise UserError(f"there is no model folder {source}; give a folder, a run folder, or a hub id (owner/name).")
+        raise UserError(
+            f"there is no model folder {source}; give a folder, a run folder, or a hub id (owner/name)."
+            + _siblings(folder)
+        )
     if (folder / "checkpoints").is_dir():
         return find_checkpoint(folder, step)
     if step is not None:
@@ -85,6 +94,14 @@ def find_weights(source: str | Path, step: int | None = None) -> Path:
             "model.json, or a run folder with checkpoints/."
         )
     return folder
+
+
+def _siblings(missing: Path) -> str:
+    """What there is instead of a folder that is missing, if its parent is there."""
+    if not missing.parent.is_dir():
+        return ""
+    there = [path.name for path in missing.parent.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return f" In {missing.parent}: {nearest(missing.name, there)}" if there else ""
 
 
 def find_checkpoint(run: Path, step: int | None = None) -> Path:
@@ -145,11 +162,13 @@ def _from_hub(name: str) -> Path:
     except GatedRepoError as error:
         raise UserError(f"the hub asks for a login to read {name}; run `hf auth login`, then try again.") from error
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise UserError(f"there is no folder {name}, and no public model {name} on the hub; check the name.") from error
+        raise UserError(
+            f"there is no folder {name}, and no public model {name} on the hub; check the name.{_siblings(Path(name))}"
+        ) from error
     except Exception as error:  # offline mode, no network, proxies: each raises something of its own
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise UserError(
             f"there is no folder {name}, and it cannot be had from the Hugging Face hub ({reason}). Check the name and "
-            "the connection, or download the model elsewhere and give its folder."
+            f"the connection, or download the model elsewhere and give its folder.{_siblings(Path(name))}"
         ) from error
     raise UserError(f"the hub's {name} has neither safetensors nor .bin weights for PyTorch.")

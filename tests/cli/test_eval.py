@@ -34,12 +34,12 @@ class Ended:
     stderr: str
 
 
-def t0train(*arguments: str | Path, text: str = "") -> Ended:
+def t0train(*arguments: str | Path, text: str | bytes = "") -> Ended:
     """The command in this process: importing torch and transformers anew for each call would take minutes."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     with (
         mock.patch.object(sys, "argv", ["t0train", *map(str, arguments)]),
-        mock.patch.object(sys, "stdin", io.StringIO(text)),
+        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode() if isinstance(text, str) else text))),
         redirect_stdout(out),
         redirect_stderr(err),
     ):
@@ -192,6 +192,60 @@ def test_generate_refuses_bad_input(run: Path, tmp_path: Path) -> None:
         assert ended.returncode == 2, ended.stderr
         assert complaint in ended.stderr
         assert ended.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["generate", "eval", "export"])
+def test_names_of_models_that_are_not_there(
+    run: Path, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(run.parent.parent)
+    folder = run.parent.name
+    for name, complaint in (
+        (f"{run}@2", f"a checkpoint of a run is named {run}/checkpoints/step-00000002."),
+        (f"{run}@best", f"a checkpoint of a run is named {run}/checkpoints/..."),
+        (run.parent / "rum", f"In {run.parent}: did you mean 'run'?"),
+        (f"{folder}/rum", f"In {folder}: did you mean 'run'?"),
+        (run / "checkpoints" / "step-00000007", "did you mean 'step-0000000"),
+    ):
+        ended = _call(command, name, tmp_path)
+        assert ended.returncode == 2, ended.stderr
+        assert complaint in ended.stderr
+        assert ended.stdout == ""
+
+
+def _call(command: str, name: str | Path, folder: Path) -> Ended:
+    further = {"generate": ["the film"], "eval": ["--suite", "t0_selection"], "export": [folder / "out"]}[command]
+    return t0train(command, name, *further)
+
+
+def test_prompts_that_are_no_text_are_refused(run: Path, tmp_path: Path) -> None:
+    latin, escaped = tmp_path / "latin.jsonl", tmp_path / "escaped.jsonl"
+    latin.write_bytes('{"input": "caf\u00e9"}\n'.encode("latin-1"))
+    escaped.write_text('{"input": "fine"}\n{"input": "half \\ud800"}\n')
+    for arguments, text, complaint in (
+        ((run, "--input", latin), "", "latin.jsonl"),
+        ((run, "--input", escaped), "", "line 2: \\ud800 is half of a surrogate pair"),
+        ((run, "caf\udce9"), "", "prompt 1 of 1 is no text: character 4 is '\\udce9'"),  # as sys.argv has Latin-1
+        ((run,), "fine\ncaf\u00e9\n".encode("latin-1"), "stdin"),
+        ((run, "--input", tmp_path), "", "cannot read"),
+    ):
+        ended = t0train("generate", *arguments, text=text)
+        assert ended.returncode == 2, ended.stderr
+        assert complaint in ended.stderr
+        assert ended.stdout == ""
+
+
+def test_prompts_that_are_cut_are_counted(run: Path) -> None:
+    """Each repetition is at least one token."""
+    long = "good " * 1025
+    ended = t0train("generate", run, "--max-new-tokens", "2", text=f"the film\n{long}\n{long}\n")
+    assert ended.returncode == 0
+    assert (
+        "note: 2 of 3 prompts are longer than 1,024 tokens and were cut at the end; the first is prompt 2"
+        in ended.stderr
+    )
+    assert "cut at the end" not in t0train("generate", run, "the film", "--max-new-tokens", "2").stderr
 
 
 def test_checkpoints_are_compared_and_the_best_is_used(run: Path, tmp_path: Path) -> None:
