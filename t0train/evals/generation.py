@@ -127,14 +127,14 @@ class Generator:
 
 
 def _refuse_no_text(prompts: Sequence[str]) -> None:
-    """Refuse half characters: what Python makes of bytes on the command line that are no UTF-8, and JSON of \\ud800."""
+    """Refuse half characters, which is what Python makes of bytes on the command line that are no UTF-8."""
     for number, prompt in enumerate(prompts, 1):
         try:
             prompt.encode()
         except UnicodeEncodeError as error:
             raise UserError(
-                f"prompt {number} of {len(prompts)} is no text: character {error.start + 1} is {prompt[error.start]!a}; "
-                "prompts are UTF-8."
+                f"prompt {number} of {len(prompts)} is no text: character {error.start + 1} is "
+                f"{prompt[error.start]!a}; prompts are UTF-8."
             ) from error
 
 
