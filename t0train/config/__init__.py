@@ -2,7 +2,7 @@
 
 from t0train.config.deviations import Deviation, deviations
 from t0train.config.identity import run_identity
-from t0train.config.load import config_hash, dump_config, load_config, locate, resolve_yaml
+from t0train.config.load import config_hash, dump_config, load_config, load_yaml, locate
 from t0train.config.schema import RunConfig
 from t0train.config.suite import SuiteConfig, SuiteTask, load_suite
 
@@ -16,7 +16,7 @@ __all__ = [
     "dump_config",
     "load_config",
     "load_suite",
+    "load_yaml",
     "locate",
-    "resolve_yaml",
     "run_identity",
 ]

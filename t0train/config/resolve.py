@@ -5,15 +5,22 @@ The rules stand here, not beside what they decide about, because `t0train estima
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, cast, get_args
 
-from t0train.config.schema import ModelConfig, TrainConfig
+from t0train.config.schema import ModelConfig, RunConfig, TrainConfig
 from t0train.core.errors import UserError, nearest
 
 BackEnd = Literal["eager", "segment", "sdpa", "flex"]
 Strategy = Literal["single", "ddp", "fsdp", "hsdp", "deepspeed"]
 
 BACK_ENDS: tuple[str, ...] = get_args(ModelConfig.model_fields["attention"].annotation)
+
+
+def run_folder(config: RunConfig) -> Path:
+    """`output`, else `runs/<name>` of the working directory, and `runs/<name>-seed<seed>` for other seeds than 0."""
+    seed = f"-seed{config.seed}" if config.seed else ""
+    return Path(config.output or f"runs/{config.name}{seed}")
 
 
 def check_attention(name: str, drops_weights: bool) -> None:

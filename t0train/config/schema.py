@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from t0train.config.paths import ConfigPath
+
 
 def bookkeeping(default: Any, description: str, **constraints: Any) -> Any:
     """A key that changes where or how a run executes, but not what is learned: it is no deviation from T0."""
@@ -47,7 +49,7 @@ class MixtureChanges(Section):
 class MixtureConfig(MixtureChanges):
     """Which tasks are trained on, and how often each is drawn."""
 
-    name: str = Field(
+    name: Annotated[str, ConfigPath(other="name")] = Field(
         "t0",
         description="t0, t0p, t0pp, t0_3b, t0_single_prompt or t0_original_task_only; `catalogue` takes every "
         "dataset of data.catalogue that is not held out; or the path of a mixture file (configs/mixtures/)",
@@ -60,11 +62,19 @@ class MixtureConfig(MixtureChanges):
 class DataConfig(Section):
     """Where rows come from and how they become token rows."""
 
-    source: str = bookkeeping("hub", "`hub`, or a folder with <dataset>/<config or default>/<split>.parquet|jsonl|csv")
-    store: str = bookkeeping("", "folder of the token store; empty: <cache>/store")
-    vocabulary: str = Field("t5", description="`t5` (from the model's hub id), or the path of a sentencepiece model")
-    catalogue: str = Field("", description="CSV file with further datasets, in the columns of t0train's own catalogue")
-    templates: list[str] = Field([], description="folders with further templates, searched before promptsource's")
+    source: Annotated[str, ConfigPath(words=("hub",))] = bookkeeping(
+        "hub", "`hub`, or a folder with <dataset>/<config or default>/<split>.parquet|jsonl|csv"
+    )
+    store: Annotated[str, ConfigPath()] = bookkeeping("", "folder of the token store; empty: <cache>/store")
+    vocabulary: Annotated[str, ConfigPath(words=("t5",), other="hub id")] = Field(
+        "t5", description="`t5` (T5's own, from the hub), the path of a sentencepiece model, or the hub id of one"
+    )
+    catalogue: Annotated[str, ConfigPath()] = Field(
+        "", description="CSV file with further datasets, in the columns of t0train's own catalogue"
+    )
+    templates: list[Annotated[str, ConfigPath()]] = Field(
+        [], description="folders with further templates, searched before promptsource's"
+    )
     splits: dict[str, str] = Field(
         {}, description="training split of a dataset where it is not the catalogue's, e.g. {ag_news: 'test[1000:]'}"
     )
@@ -83,7 +93,9 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """The model that training starts from."""
 
-    start: str = Field("google/t5-xxl-lm-adapt", description="hub id or folder of the weights, or `random`")
+    start: Annotated[str, ConfigPath(words=("random",), other="hub id")] = Field(
+        "google/t5-xxl-lm-adapt", description="hub id or folder of the weights, or `random`"
+    )
     size: str = Field("", description="tiny, mini, small, base, large, xl or xxl; needed when start is `random`")
     vocabulary_size: int = Field(32_128, ge=2, description="rows of the embedding and of the head (start: random)")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout rate, in the five places of the original")
@@ -195,7 +207,7 @@ class TrainConfig(Section):
     precision: Literal["bf16", "fp32"] = Field("bf16", description="compute precision over fp32 parameters")
     device: Literal["auto", "cpu", "cuda"] = bookkeeping("auto", "auto: the GPU if there is one")
     checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
-    select: str = bookkeeping(
+    select: Annotated[str, ConfigPath(other="name")] = bookkeeping(
         "",
         "suite of rows of training datasets, e.g. t0_selection, by which the best checkpoint is selected at the end "
         "among all regular ones, which stay for it, or those of checkpoint.keep_every and checkpoint.keep; empty: the "
@@ -247,9 +259,13 @@ class RunConfig(Section):
     """A whole run: `t0train train CONFIG` and all that follows it."""
 
     name: str = bookkeeping("t0", "name of the run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    output: str = bookkeeping("", "run folder; empty: runs/<name>")
+    output: Annotated[str, ConfigPath()] = bookkeeping(
+        "", "run folder; empty: runs/<name>, and runs/<name>-seed<seed> for other seeds than 0"
+    )
     seed: int = bookkeeping(0, "seed of the order, the dropout masks and random weights", ge=0)
-    suite: str = bookkeeping("", "evaluation suite of the run: a name of configs/evals/ or a path")
+    suite: Annotated[str, ConfigPath(other="name")] = bookkeeping(
+        "", "evaluation suite of the run: a name of configs/evals/ or a path"
+    )
     leaks: LeaksConfig = Field(default_factory=LeaksConfig)
     mixture: MixtureConfig = Field(default_factory=MixtureConfig)
     data: DataConfig = Field(default_factory=DataConfig)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from t0train.config.load import check, locate, resolve_yaml
+from t0train.config.load import load_yaml, locate
+from t0train.config.paths import ConfigPath
 from t0train.config.schema import Section
 
 Metric = Literal["f1", "exact_match", "token_f1", "contains", "rouge1", "rouge2", "rougeL", "bleu"]
@@ -96,9 +96,15 @@ class SuiteConfig(Section):
     tasks: list[SuiteTask] = Field([], description="what is scored")
     differences: list[DifferenceConfig] = Field([], description="differences between datasets of the suite")
     probes: list[Probe] = Field([], description="prompts whose answers are shown and not scored")
-    data: str = Field("", description="where the rows come from; empty: the run's data.source")
-    catalogue: str = Field("", description="CSV file with further datasets; empty: the run's data.catalogue")
-    templates: list[str] = Field([], description="folders with further templates; empty: the run's data.templates")
+    data: Annotated[str, ConfigPath(words=("hub",))] = Field(
+        "", description="where the rows come from; empty: the run's data.source"
+    )
+    catalogue: Annotated[str, ConfigPath()] = Field(
+        "", description="CSV file with further datasets; empty: the run's data.catalogue"
+    )
+    templates: list[Annotated[str, ConfigPath()]] = Field(
+        [], description="folders with further templates; empty: the run's data.templates"
+    )
     allow_empty_targets: bool = Field(False, description="score prompts under which no answer can be right, too")
 
     @model_validator(mode="after")
@@ -128,5 +134,4 @@ def load_suite(name_or_path: str, overrides: tuple[str, ...] = ()) -> SuiteConfi
     Raises:
         UserError: no such suite, unknown keys, wrong types.
     """
-    path = locate("evals", name_or_path)
-    return check(SuiteConfig, resolve_yaml("evals", Path(path), overrides), path)
+    return load_yaml(SuiteConfig, "evals", locate("evals", name_or_path), overrides)

@@ -43,7 +43,7 @@ RANKED = PLAIN.append(pa.field("choices", pa.large_list(IDS))).append(pa.field("
 
 def store_folder(setting: str) -> Path:
     """The folder of the token store: `data.store`, or a folder in the user's cache."""
-    return Path(setting).expanduser() if setting else cache_folder() / "store"
+    return Path(setting) if setting else cache_folder() / "store"
 
 
 @dataclass(frozen=True)

@@ -244,7 +244,7 @@ def load_vocabulary(spec: str | Path) -> Vocabulary:
     Raises:
         UserError: nothing there, not a sentencepiece model, or the hub cannot be reached.
     """
-    path = Path(spec).expanduser()
+    path = Path(spec)
     if path.is_dir():
         path = path / MODEL_NAME
     if path.is_file():

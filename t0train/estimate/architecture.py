@@ -29,7 +29,7 @@ def find_architecture(model: ModelConfig) -> T5Config:
         if model.size not in SIZES:
             raise UserError(f"there is no model size {model.size!r}; {nearest(model.size, SIZES)}")
         return replace(SIZES[model.size], vocab_size=model.vocabulary_size)
-    folder = Path(model.start).expanduser()
+    folder = Path(model.start)
     if folder.is_dir():
         checkpoints = sorted(file.parent for file in folder.glob("checkpoints/step-*/model.json"))
         read = read_architecture(checkpoints[-1] if checkpoints else folder)

@@ -153,7 +153,7 @@ def _select(definition: Definition, data: DataConfig, seed: int) -> tuple[list[T
     """The mixture's tasks by name, the number of all templates of each dataset, and remarks."""
     tasks: list[Task] = []
     templates: dict[str, int] = {}
-    folders = [Path(folder).expanduser() for folder in data.templates]
+    folders = [Path(folder) for folder in data.templates]
     for dataset in _datasets(definition, data):
         name, subset = dataset.origin
         found = load_templates(name, subset or None, folders)
@@ -169,7 +169,7 @@ def _select(definition: Definition, data: DataConfig, seed: int) -> tuple[list[T
 
 def _datasets(definition: Definition, data: DataConfig) -> list[Dataset]:
     """Where the mixture starts: T0's datasets of its stages, and the user's own if it says `catalogue`."""
-    extra = Path(data.catalogue).expanduser() if data.catalogue else None
+    extra = Path(data.catalogue) if data.catalogue else None
     catalogue = load_catalogue(extra)
     for key in data.splits:
         if key not in catalogue:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from t0train.config.load import check, locate, resolve_yaml
+from t0train.config.load import load_yaml, locate
+from t0train.config.paths import ConfigPath
 from t0train.config.schema import MixtureChanges, MixtureConfig
 from t0train.core.errors import UserError
 from t0train.mixture.rates import CAP
@@ -19,7 +20,9 @@ class MixtureFile(MixtureChanges):
     """A mixture as YAML: `stages` or `base`, and changes on it."""
 
     description: str = Field("", description="one sentence for `mixture list`")
-    base: str = Field("", description="name or path of the mixture that this one changes")
+    base: Annotated[str, ConfigPath(other="name")] = Field(
+        "", description="name or path of the mixture that this one changes"
+    )
     stages: list[Literal["BASE", "GPT_EVAL", "SGLUE", "catalogue"]] = Field(
         [], description="stages of T0's list that are trained on; `catalogue`: the datasets of data.catalogue"
     )
@@ -84,9 +87,7 @@ def _chain(path: Path, above: Sequence[Path]) -> list[MixtureFile]:
     """The file and all that it is based on, the first one first."""
     if path.resolve() in above:
         raise UserError(f"the mixture {path} is based on itself by way of {above[-1]}; change one `base`.")
-    file = check(MixtureFile, resolve_yaml("mixtures", path), path)
+    file = load_yaml(MixtureFile, "mixtures", path)
     if not file.base:
         return [file]
-    beside = path.parent / file.base
-    base = beside if beside.is_file() else locate("mixtures", file.base)
-    return [*_chain(base, (*above, path.resolve())), file]
+    return [*_chain(locate("mixtures", file.base), (*above, path.resolve())), file]

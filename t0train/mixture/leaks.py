@@ -133,5 +133,5 @@ def check_leaks(mixture: Mixture, run: RunConfig) -> list[Leak]:
 def leaks_of_run(mixture: Mixture, suite: SuiteConfig, run: RunConfig) -> list[Leak]:
     """`find_leaks` with the catalogue of the suite, or of the run, and the run's rows."""
     extra = suite.catalogue or run.data.catalogue
-    catalogue = load_catalogue(Path(extra).expanduser() if extra else None)
+    catalogue = load_catalogue(Path(extra) if extra else None)
     return find_leaks(mixture, suite, run.data.splits, catalogue, run.data.source)

@@ -167,9 +167,9 @@ def find_overlaps(
 
 def _read_suite(suite: SuiteConfig, run: RunConfig, words: _Words, missing: dict[str, str]) -> Iterator[_Scored]:
     source = suite.data or run.data.source
-    folders = [Path(folder).expanduser() for folder in suite.templates or run.data.templates]
+    folders = [Path(folder) for folder in suite.templates or run.data.templates]
     extra = suite.catalogue or run.data.catalogue
-    catalogue: Mapping[str, Dataset] = load_catalogue(Path(extra).expanduser() if extra else None)
+    catalogue: Mapping[str, Dataset] = load_catalogue(Path(extra) if extra else None)
     for entry in suite.tasks:
         if entry.kind == "bigbench":
             missing[entry.dataset] = "the examples of BIG-bench are not compared"
@@ -199,7 +199,7 @@ def _training_grams(
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint64]]]:
     """(row of each, n-grams) of the training rows, chunk by chunk; without the n-grams that hold an unknown word."""
     table = open_table(dataset, training_split(dataset, run.data.splits), run.data.source)
-    folders = [Path(folder).expanduser() for folder in run.data.templates]
+    folders = [Path(folder) for folder in run.data.templates]
     for owners, numbers in _lines(dataset, table, folders, words.look_up):
         places, grams = _grams(numbers, run.leaks.ngram)
         yield owners[places], grams

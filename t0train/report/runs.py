@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from t0train.config import load_config, run_identity
+from t0train.config import RunConfig, load_config, run_identity
+from t0train.config.load import read_unchecked
 from t0train.config.suite import OVERLAPS, UNTRAINED
 from t0train.core.errors import UserError
 from t0train.core.events import read_events
@@ -55,10 +54,7 @@ def read_run(folder: Path, step: int | None = None) -> Run:
     if not resolved.is_file():
         found = "a folder without config.resolved.yaml" if folder.is_dir() else "no such folder"
         raise UserError(f"{folder} is not a run folder ({found}); give the folder that `t0train train` wrote.")
-    try:
-        config = yaml.safe_load(resolved.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{resolved} is damaged: {error}") from error
+    config = read_unchecked(RunConfig, resolved)
     check_file(config, resolved)
     deviations, log = folder / "deviations.json", folder / "events.jsonl"
     scores = {path.parent.name: _read_results(folder, path) for path in sorted(folder.glob("eval/*/results.json"))}

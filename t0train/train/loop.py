@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from t0train.config import RunConfig
-from t0train.config.resolve import resolve_copies, resolve_strategy
+from t0train.config.resolve import resolve_copies, resolve_strategy, run_folder
 from t0train.core.errors import PreemptedError
 from t0train.core.events import read_events
 from t0train.core.progress import progress
@@ -20,7 +20,7 @@ from t0train.data import RowStream, open_rows
 from t0train.distributed import World, find_place, join
 from t0train.mixture import check_leaks, describe_leaks, leak_notes
 from t0train.train.lock import run_lock
-from t0train.train.run import Run, Say, run_folder, start_run
+from t0train.train.run import Run, Say, start_run
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import torch
 from t0train.checkpoint import Manifest, read_state
 from t0train.config import RunConfig, config_hash, deviations, dump_config
 from t0train.config.architecture import T5Config, read_architecture
+from t0train.config.resolve import run_folder
 from t0train.core.events import EventLog
 from t0train.core.files import (
     make_folder,
@@ -181,11 +182,6 @@ class Run:
         """RMS of every parameter's last update before clipping: too much for every step, cheap at checkpoints."""
         optimizer = self.engine.optimizer
         return {"update_rms": optimizer.update_rms} if isinstance(optimizer, Adafactor) else {}
-
-
-def run_folder(config: RunConfig) -> Path:
-    """`output`, else `runs/<name>`."""
-    return Path(config.output or f"runs/{config.name}").expanduser()
 
 
 def rows_hash(rows: RowBatch | RowPlan) -> str:

@@ -58,7 +58,10 @@ def test_diff_lists_keys_that_differ_and_no_others(tmp_path: Path) -> None:
 def test_a_run_folder_stands_for_its_resolved_configuration(tmp_path: Path) -> None:
     (tmp_path / "config.resolved.yaml").write_text(dump_config(load_config("toy", ["seed=9"])))
     differing = json.loads(run("diff", "toy", str(tmp_path), "--json"))
-    assert differing == [{"key": "seed", "first": 0, "second": 9}]
+    assert differing == [
+        {"key": "output", "first": str(Path.cwd() / "runs/toy/run"), "second": ""},  # not seed 0's folder
+        {"key": "seed", "first": 0, "second": 9},
+    ]
 
 
 def test_validate_says_yes() -> None:

@@ -36,7 +36,7 @@ from tests.report.conftest import WriteRun, results, step_event
         ("events.jsonl", f"{json.dumps(step_event(1, {}, rows=0))}\n", "rows: .*0"),
         ("events.jsonl", f"{json.dumps(step_event(10**40, {}))}\n", "step: "),
         ("events.jsonl", '{"a": ' * 100_000 + "\n", "damaged"),
-        ("config.resolved.yaml", "[" * 100_000, "damaged"),
+        ("config.resolved.yaml", "[" * 100_000, "nested more than"),
         ("config.resolved.yaml", "train: 3", "train: .*mapping of keys"),
         ("config.resolved.yaml", "- 3", "mapping of keys"),
     ],
