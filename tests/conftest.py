@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from _pytest.terminal import TerminalReporter
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -53,12 +56,48 @@ def promptsource_folder() -> Path:
     return folder
 
 
+MARKERS = ("distributed", "slow", "gpu")
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    """Say how many tests ran, by marker."""
+    ran = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
+    counts = Counter(_marker(report) for report in ran)
+    parts = [f"{counts[marker]} {marker or 'unmarked'}" for marker in ("", *MARKERS)]
+    terminalreporter.write_line(f"tests that ran, by marker: {', '.join(parts)}; {len(ran)} in all")
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """With T0TRAIN_NO_SKIPS=1 (continuous integration) a skipped test fails the run, unless it needs a GPU."""
+    """With T0TRAIN_NO_SKIPS=1 (continuous integration) the run fails if a test was skipped or a test file did not run.
+
+    Only tests that need a GPU may be skipped. A file is known by being tracked: pytest itself passes over folders
+    whose names it ignores without a word.
+    """
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if not os.environ.get("T0TRAIN_NO_SKIPS") or reporter is None:
         return
     skipped = [report for report in reporter.stats.get("skipped", []) if "gpu" not in report.keywords]
-    if skipped and session.exitstatus == pytest.ExitCode.OK:
-        reporter.write_line(f"{len(skipped)} tests were skipped that T0TRAIN_NO_SKIPS=1 demands", red=True)
+    reports = [report for reports in reporter.stats.values() for report in reports if hasattr(report, "nodeid")]
+    absent = sorted(tracked_test_files() - {report.nodeid.partition("::")[0] for report in reports})
+    faults = [f"skipped, though T0TRAIN_NO_SKIPS=1: {report.nodeid}" for report in skipped]
+    faults += [f"no test of a tracked file ran: {name}" for name in absent]
+    for fault in faults:
+        reporter.write_line(fault, red=True)
+    if faults and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def tracked_test_files() -> set[str]:
+    """The test files that git knows, relative to the checkout."""
+    listed = subprocess.run(
+        ["git", "ls-files", "tests/test_*.py", "tests/**/test_*.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(listed.stdout.splitlines())
+
+
+def _marker(report: pytest.TestReport) -> str:
+    return next((marker for marker in MARKERS if marker in report.keywords), "")

@@ -277,7 +277,7 @@ def test_export_writes_a_card_with_the_results(run: Path, tmp_path: Path) -> Non
     assert ended.returncode == 0, ended.stderr
     card = ModelCard((tmp_path / "exported" / "README.md").read_text())
     assert card.data.to_dict()["library_name"] == "transformers"
-    assert "t0" in card.data.tags
+    assert "t0" in card.data.to_dict()["tags"]
     assert "| films | 4 | 100.00 |" in card.content
     assert "Suite few, accuracy in %" in card.content
     assert "train.steps is 2 where T0 has 12200" in card.content.replace(",", "")

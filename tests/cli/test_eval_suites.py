@@ -35,7 +35,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [str(row["text"]) + " red green blue yes no bad ?" for row in ROWS]
     vocabulary = train_vocabulary(folder, "spiece", lines)
     size = load_vocabulary(vocabulary).size
-    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+    sizes: dict[str, Any] = {"d_model": 32, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
     export_model(init_model("tiny", vocab_size=size, **sizes), folder / "exported", vocabulary)
     export_model(init_model("tiny", seed=1, vocab_size=size, **sizes), folder / "other", vocabulary)
     examples = [{"input": "grass", "target_scores": {"red": 0, "green": 1}}, {"input": "sea", "target": "blue"}]

@@ -131,7 +131,7 @@ def test_an_error_while_writing_leaves_no_temporary_file(tmp_path: Path, monkeyp
         raise OSError(errno.ENOSPC, "No space left on device")
 
     (tmp_path / "file").write_text("old")
-    monkeypatch.setattr(files.os, "fsync", refuse)
+    monkeypatch.setattr("os.fsync", refuse)
     with pytest.raises(UserError, match="the disk is full"):
         write_atomic(tmp_path / "file", "new")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -227,9 +227,9 @@ def test_refusals_become_advice(number: int, words: str, tmp_path: Path, monkeyp
     def refuse(*arguments: object, **options: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
-    monkeypatch.setattr(files.tempfile, "mkdtemp", refuse)
-    monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     with pytest.raises(UserError, match=words):
         write_atomic(tmp_path / "file", "x")
     with pytest.raises(UserError, match=words):

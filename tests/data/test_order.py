@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from t0train.core.seeds import generator
 from t0train.data import Order
 from t0train.data import order as order_module
 from t0train.data.order import BLOCK
@@ -80,7 +81,7 @@ def test_counts_before_a_block_are_those_of_the_blocks_before_it(first: int) -> 
 
 def test_a_far_position_needs_as_many_draws_as_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[object, ...]] = []
-    real = order_module.generator
+    real = generator
 
     def counted(*key: object) -> Any:
         calls.append(key)

@@ -227,8 +227,8 @@ def test_damage_is_found_when_the_store_is_opened(configure: Configure) -> None:
     with pytest.raises(UserError, match="bytes instead of"):
         open_folder(prepared[0].folder, verify=False)
     tokens.write_bytes(whole)
-    for name, content in (("manifest.json", "{"), ("manifest.json", "[]"), ("manifest.json", "{}")):
-        (prepared[0].folder / name).write_text(content)
+    for damaged in ("{", "[]", "{}"):
+        (prepared[0].folder / "manifest.json").write_text(damaged)
         with pytest.raises(UserError, match="damaged"):
             open_folder(prepared[0].folder)
     (prepared[0].folder / "manifest.json").unlink()

@@ -53,7 +53,7 @@ def interrupted(*arguments):  # type: ignore[no-untyped-def]
     return start_run(*arguments)
 
 
-t0train.train.loop.start_run = interrupted
+t0train.train.loop.start_run = interrupted  # type: ignore[attr-defined]
 Run.advance = spoiled  # type: ignore[method-assign]
 sys.argv = ["t0train", *sys.argv[4:]]
 main()

@@ -49,6 +49,11 @@ def run(films: Path, vocabulary: Vocabulary, chosen: SuiteConfig | None = None, 
     )
 
 
+def choices_of(example: Rendered) -> tuple[str, ...]:
+    assert example.choices is not None
+    return tuple(example.choices)
+
+
 def test_scores_and_predictions_are_those_of_the_rendered_rows(films: Path, vocabulary: Vocabulary) -> None:
     results = run(films, vocabulary)
     [task] = results.tasks
@@ -58,16 +63,16 @@ def test_scores_and_predictions_are_those_of_the_rendered_rows(films: Path, voca
     for name, template in load_templates("films", None, [films / "templates"]).items():
         if name == "say it":
             continue
-        rendered = {row: template.render(values) for row, values in enumerate(ROWS)}
-        rendered = {row: example for row, example in rendered.items() if example is not None}
-        expected = rank(model, vocabulary, [(example.input, example.choices) for example in rendered.values()])
+        every = {row: template.render(values) for row, values in enumerate(ROWS)}
+        rendered = {row: example for row, example in every.items() if example is not None}
+        expected = rank(model, vocabulary, [(one.input, choices_of(one)) for one in rendered.values()])
         found = [line for line in results.scores.to_pylist() if line["prompt"] == name]
         assert [line["row"] for line in found] == list(rendered)
         np.testing.assert_allclose(
             np.concatenate([line["scores"] for line in found]), np.concatenate(expected), atol=1e-4
         )
         assert [line["prediction"] for line in found] == [int(np.argmax(values)) for values in expected]
-        answers = [example.choices[line["prediction"]] for line, example in zip(found, rendered.values(), strict=True)]
+        answers = [choices_of(one)[line["prediction"]] for line, one in zip(found, rendered.values(), strict=True)]
         [prompt] = [prompt.statistics for prompt in task.prompts if prompt.name == name]
         targets = [example.target for example in rendered.values()]
         assert prompt.accuracy == pytest.approx(accuracy_score(targets, answers))
@@ -358,7 +363,7 @@ def test_a_perfect_scorer_is_right_wherever_the_gold_is_a_choice(
         for key, split in AT_HAND.items()
         for place, example in rendered(key, split, str(real_data)).items()
     }
-    texts = dict.fromkeys(text for example in examples.values() for text in (example.target, *example.choices))
+    texts = dict.fromkeys(text for example in examples.values() for text in (example.target, *choices_of(example)))
     ids = dict(zip(texts, vocabulary.encode_many(list(texts)), strict=True))
 
     def perfect(task: str, row: int, choices: list[np.ndarray]) -> np.ndarray:
@@ -368,10 +373,10 @@ def test_a_perfect_scorer_is_right_wherever_the_gold_is_a_choice(
     with_scorer(monkeypatch, perfect)
     results = evaluate(small_model(32_128), vocabulary, at_hand, source=str(real_data), store=store)
     assert [task.dataset for task in results.tasks] == list(AT_HAND)
-    odd = {place for place, example in examples.items() if example.target not in example.choices}
+    odd = {place for place, example in examples.items() if example.target not in choices_of(example)}
     blurred = set()
     for place, example in examples.items():
-        alike = (choice for choice in example.choices if np.array_equal(ids[choice], ids[example.target]))
+        alike = (choice for choice in choices_of(example) if np.array_equal(ids[choice], ids[example.target]))
         blurred |= {place} if next(alike, example.target) != example.target else set()
     assert {task for task, _ in blurred} == {"app_reviews_convert_to_star_rating"}
     lines = results.scores.select(["task", "row", "gold", "right"]).to_pylist()
@@ -422,5 +427,5 @@ def test_a_small_model_on_real_rows_equals_ranking_the_rendered_texts(
     templates = load_templates("super_glue", "rte")
     lines = results.scores.to_pylist()
     rendered = [templates[line["prompt"]].render(rows[line["row"]]) for line in lines]
-    expected = rank(model, vocabulary, [(example.input, example.choices) for example in rendered])
+    expected = rank(model, vocabulary, [(one.input, choices_of(one)) for one in rendered if one is not None])
     np.testing.assert_allclose(np.concatenate([line["scores"] for line in lines]), np.concatenate(expected), atol=1e-4)

@@ -20,6 +20,7 @@ from t0train.core.errors import UserError
 from t0train.evals import Request, evaluate_into, open_model, select_checkpoint
 from t0train.evals import answerer as answerer_module
 from t0train.evals.answerer import fingerprint
+from t0train.evals.ranking import rank_tokens
 from t0train.model import T5, find_weights, select_step, selected_step
 from tests.evals.conftest import small_model
 from tests.evals.films import train_on_films, write_films
@@ -63,7 +64,7 @@ class Counter:
 
 def test_a_killed_evaluation_continues(run: Path, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = evaluated(tmp_path / "whole", run, suite)
-    rank = answerer_module.rank_tokens
+    rank = rank_tokens
     monkeypatch.setattr(answerer_module, "rank_tokens", Counter(rank, most=2))
     with pytest.raises(KeyboardInterrupt):
         evaluated(tmp_path / "killed", run, suite)
@@ -86,7 +87,7 @@ def test_answers_of_another_model_or_other_rows_or_a_damaged_file_are_not_used(
         evaluated(tmp_path / "out", source, suite, **options)
         return counter.tasks
 
-    rank = answerer_module.rank_tokens
+    rank = rank_tokens
     assert asked(run / "checkpoints" / "step-00000001") == 3
     assert asked(run / "checkpoints" / "step-00000002") == 3
     assert asked(run / "checkpoints" / "step-00000001") == 0
@@ -238,7 +239,7 @@ def test_results_say_what_is_not_held_out(run: Path, suite: Path, tmp_path: Path
 def test_the_best_checkpoint_is_selected(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scorer that is right with the first step's weights and wrong with the second's."""
     copy = shutil.copytree(run, tmp_path / "run")
-    rank = answerer_module.rank_tokens
+    rank = rank_tokens
     first = fingerprint(open_model(str(copy / "checkpoints" / "step-00000001")).model)
     assert open_model(str(copy)).step == 2
 
@@ -252,7 +253,8 @@ def test_the_best_checkpoint_is_selected(run: Path, tmp_path: Path, monkeypatch:
     request = Request(str(copy), str(suite))
     selection = select_checkpoint(request, request.load_suite())
     # two of three rows are good (choice 1), as films.ROWS says
-    assert [(one.step, one.score) for one in selection.candidates] == [
+    found: list[tuple[int, Any]] = [(one.step, one.score) for one in selection.candidates]
+    assert found == [
         (1, pytest.approx(2 / 3)),
         (2, pytest.approx(1 / 3)),
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -44,7 +46,7 @@ def test_the_cap_divides_by_all_templates_even_if_one_is_used(collection: Collec
         ({"include": ["story", "pets"], "exclude": ["tales_tell"]}, {"pets": 3_000}),
     ],
 )
-def test_changes(collection: Collection, keys: dict[str, object], expected: dict[str, float]) -> None:
+def test_changes(collection: Collection, keys: dict[str, Any], expected: dict[str, float]) -> None:
     table = by_dataset(collection.mixture(**keys).table())
     sums = {f"{row.dataset}/{row.subset}".rstrip("/"): row.rate_sum for row in table}
     assert {key: sums[key] for key in expected} == pytest.approx(expected)
@@ -179,7 +181,7 @@ def test_missing_rows_can_be_dropped(collection: Collection) -> None:
 
 def test_rates_from_the_rows_at_hand(collection: Collection) -> None:
     collection.put_rows(pets=5, tales=700)
-    keys = {"include": ["pets", "tales"], "rates_from": "rows"}
+    keys: dict[str, Any] = {"include": ["pets", "tales"], "rates_from": "rows"}
     mixture = collection.mixture(**keys)
     assert rates(mixture) == {"pets_a_ask": 5, "pets_b_ask": 5, "pets_c_free": 5, "tales_tell": 700}
     assert "the rates come from the rows at hand" in check_sources(mixture, collection.data()).remarks[0]

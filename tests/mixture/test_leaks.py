@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -128,7 +129,12 @@ def test_a_validation_file_that_is_the_training_file_is_found(collection: Collec
 
 def test_only_files_of_equal_sizes_are_read(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
-    monkeypatch.setattr(same, "content_identity", lambda paths: read.extend(paths) or str(paths))
+
+    def note(paths: Sequence[Path]) -> str:
+        read.extend(paths)
+        return str(paths)
+
+    monkeypatch.setattr(same, "content_identity", note)
     put(collection, "pets/default/train.jsonl", '{"text": "the cat"}\n')
     put(collection, "copied/default/test.jsonl", '{"text": "another cat"}\n')
     put(collection, "empty/default/test.jsonl", "")

@@ -94,3 +94,9 @@ def summed_loss(logits: Tensor, target: np.ndarray, z_loss: float) -> Tensor:
 def close(found: Tensor, expected: Tensor, tolerance: float = 2e-5) -> bool:
     """Within `tolerance` of the largest expected value."""
     return bool((found - expected).detach().abs().max() <= tolerance * expected.detach().abs().max())
+
+
+def grad_of(parameter: Tensor) -> Tensor:
+    """The gradient of a parameter that has one."""
+    assert parameter.grad is not None
+    return parameter.grad

@@ -10,6 +10,7 @@ import torch
 
 from t0train.core.errors import UserError
 from t0train.model import Batch, compile_blocks, graph_count, loss
+from t0train.model.recompute import Recompute
 from tests.model.oracle import V11, as_rows, make_model, random_examples
 
 CPU = torch.device("cpu")
@@ -23,7 +24,7 @@ def _fresh() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("recompute", ["none", "selective"])
-def test_all_blocks_of_a_stack_are_one_graph_and_nothing_is_compiled_again(recompute: str) -> None:
+def test_all_blocks_of_a_stack_are_one_graph_and_nothing_is_compiled_again(recompute: Recompute) -> None:
     config = replace(V11, dropout=0.2, num_layers=4)
     examples = random_examples([(5, [4]), (37, [1]), (11, [7])])
     compiled, plain = (make_model(config, attention="sdpa") for _ in range(2))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from t0train.config.architecture import DropoutStyle
 from t0train.core.errors import UserError
 from t0train.model import T5, Batch, loss
 from t0train.model.attention import eager
 from t0train.model.dropout import Dropout, Positions
-from tests.model.oracle import V11, as_rows, close, make_model, random_examples
+from tests.model.oracle import V11, as_rows, close, grad_of, make_model, random_examples
 
 RATE = 0.3
 MESH = replace(V11, dropout=RATE)
@@ -25,7 +27,7 @@ def batch_of(row_ids: list[int], seed: int = 0, length: int = LENGTH) -> Batch:
     return Batch(ones, ones, ones, ones, ones, ones, torch.tensor(row_ids), seed)
 
 
-def masks(style: object, row_ids: list[int], seed: int = 0, site: int = 0, length: int = LENGTH) -> Tensor:
+def masks(style: Any, row_ids: list[int], seed: int = 0, site: int = 0, length: int = LENGTH) -> Tensor:
     """[rows, length, channels] mask of hidden states."""
     batch = batch_of(row_ids, seed, length)
     drop = Dropout(style, batch, training=True)
@@ -91,16 +93,16 @@ def gradients(model: T5, batches: list[Batch]) -> list[Tensor]:
     model.zero_grad()
     for batch in batches:
         loss(model, batch, denominator=1.0).total.backward()
-    return [parameter.grad.clone() for parameter in model.parameters()]
+    return [grad_of(parameter).clone() for parameter in model.parameters()]
 
 
 def cut(batch: Batch, start: int, stop: int) -> Batch:
     names = [field.name for field in fields(batch) if field.init and field.name != "seed"]
-    return Batch(*(getattr(batch, name)[start:stop] for name in names), seed=batch.seed)
+    return replace(batch, **{name: getattr(batch, name)[start:stop] for name in names})
 
 
 @pytest.mark.parametrize("style", ["mesh", "elementwise"])
-def test_micro_batches_get_the_same_masks(style: str) -> None:
+def test_micro_batches_get_the_same_masks(style: DropoutStyle) -> None:
     model = make_model(replace(V11, dropout=RATE, dropout_style=style))
     batch = rows_of_three()
     whole = gradients(model, [batch])
@@ -118,7 +120,7 @@ def test_every_back_end_drops_the_same(back_end: str) -> None:
 
 
 @pytest.mark.parametrize("style", ["mesh", "elementwise"])
-def test_a_changed_segment_leaves_the_others_bit_equal_under_dropout(style: str) -> None:
+def test_a_changed_segment_leaves_the_others_bit_equal_under_dropout(style: DropoutStyle) -> None:
     model = make_model(replace(V11, dropout=RATE, dropout_style=style), attention="auto").train()
     batch = rows_of_three()
     first = batch.input_segments == 1
@@ -138,7 +140,8 @@ def test_the_five_places_of_the_original() -> None:
         for name, part in parts.items()
         if name and hasattr(part, "site")
     ]
-    names, sites = [name for name, _ in inside], [site for _, site in inside]
+    names = [name for name, _ in inside]
+    sites: list[tuple[Any, ...]] = [site for _, site in inside]
     sites += [(site,) for site in (*model.encoder.sites, *model.decoder.sites)]
     assert len({site for site, _ in blocks}) == 2 * MESH.num_layers
     assert not {site for site, _ in blocks} & {*model.encoder.sites, *model.decoder.sites}

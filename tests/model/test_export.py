@@ -35,7 +35,7 @@ TEXTS = ["Is this review positive or negative? I loved it.", "", "  two  blanks,
 
 
 @pytest.mark.parametrize("config", [V11, V10], ids=["v1.1", "v1.0"])
-def test_hugging_face_reads_the_same_model(tmp_path: Path, vocabulary: Path, config: object) -> None:
+def test_hugging_face_reads_the_same_model(tmp_path: Path, vocabulary: Path, config: T5Config) -> None:
     model = make_model(config).train()
     export_model(model, tmp_path / "out", vocabulary, card="## Differences\n\n- none")
     assert model.training

@@ -47,8 +47,9 @@ def parts(config: T5Config, fill: Fill, rank: int, shape: tuple[int, ...]) -> di
         model.to_empty(device="cpu")
         named = dict(model.named_parameters())
         fill(named)
-        assert all(isinstance(parameter, DTensor) for parameter in named.values())
-        return {name: parameter.detach().to_local().clone() for name, parameter in named.items()}
+        shards = {name: parameter.detach() for name, parameter in named.items()}
+        assert all(isinstance(shard, DTensor) for shard in shards.values())
+        return {name: shard.to_local().clone() for name, shard in shards.items() if isinstance(shard, DTensor)}
 
 
 def save(model: T5, folder: Path) -> Path:

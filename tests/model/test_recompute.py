@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from t0train.core.errors import UserError
 from t0train.model import Batch, T5Config, loss
 from t0train.model.recompute import Recompute
-from tests.model.oracle import V11, as_rows, make_model, random_examples
+from tests.model.oracle import V11, as_rows, grad_of, make_model, random_examples
 
 KINDS: tuple[Recompute, ...] = ("none", "block", "selective")
 DROPPING = replace(V11, dropout=0.2)
@@ -34,7 +34,7 @@ def gradients(config: T5Config, attention: str, kind: Recompute, bf16: bool = Fa
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             output = loss(model, rows_of_three(), denominator=1.0)
         output.total.backward()
-    return {name: parameter.grad for name, parameter in model.named_parameters()}, counter.get_total_flops()
+    return {name: grad_of(parameter) for name, parameter in model.named_parameters()}, counter.get_total_flops()
 
 
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])

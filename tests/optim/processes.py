@@ -11,14 +11,15 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.distributed import FileStore  # type: ignore[attr-defined]
+from torch.multiprocessing.spawn import spawn
 
 Results = dict[str, Any]
 
 
 def run_processes(worker: Callable[[Path], Results], ranks: int, folder: Path, limit: float = 400) -> Results:
     """`worker(folder)` in each of `ranks` processes of one gloo group; what rank 0 returns."""
-    running = mp.spawn(_enter, (worker, ranks, str(folder)), nprocs=ranks, join=False)
+    running = spawn(_enter, (worker, ranks, str(folder)), nprocs=ranks, join=False)
     assert running is not None
     deadline = time.monotonic() + limit
     try:
@@ -36,7 +37,7 @@ def _enter(rank: int, worker: Callable[[Path], Results], ranks: int, folder: str
     torch.set_num_threads(1)
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks), LOCAL_WORLD_SIZE=str(ranks))
     os.environ.update(DS_ACCELERATOR="cpu", TORCH_EXTENSIONS_DIR=f"{folder}/extensions")
-    store = dist.FileStore(f"{folder}/store", ranks)
+    store = FileStore(f"{folder}/store", ranks)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks)
     results = worker(Path(folder))
     if rank == 0:

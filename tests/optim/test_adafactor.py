@@ -253,7 +253,8 @@ def test_total_update_rms_weighs_every_element_alike() -> None:
             parameter.grad = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
             moments[index] = beta2 * moments[index] + (1 - beta2) * parameter.grad**2
         optimizer.step()
-    updates = [parameter.grad / moment.sqrt() for parameter, moment in zip(parameters, moments, strict=True)]  # type: ignore[operator]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    updates = [gradient / moment.sqrt() for gradient, moment in zip(gradients, moments, strict=True)]
     assert optimizer.total_update_rms == pytest.approx(float(torch.cat(updates).square().mean().sqrt()), rel=1e-12)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,8 +11,8 @@ from t0train.config.schema import OptimizerConfig
 from t0train.optim import build_optimizer, learning_rate
 
 
-def rates(steps: int = 10, **keys: object) -> list[float]:
-    config = OptimizerConfig(**keys)  # type: ignore[arg-type]
+def rates(steps: int = 10, **keys: Any) -> list[float]:
+    config = OptimizerConfig(**keys)
     return [learning_rate(config, step, steps) for step in range(steps)]
 
 

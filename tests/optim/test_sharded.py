@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
@@ -75,7 +77,10 @@ def equality(mesh: DeviceMesh, tied: bool, config: OptimizerConfig) -> Results:
     model = shard(Toy(tied, cube=True), mesh)
     optimizer = build(model, config)
     all_reduces = train(model, optimizer, mesh)
-    results = {"difference": difference(whole_parameters(model), copies(plain), start), "all_reduces": all_reduces}
+    results: Results = {
+        "difference": difference(whole_parameters(model), copies(plain), start),
+        "all_reduces": all_reduces,
+    }
     if isinstance(optimizer, Adafactor) and isinstance(reference, Adafactor):
         results["total"] = [optimizer.total_update_rms, reference.total_update_rms]
         results["each"] = [optimizer.update_rms, reference.update_rms]
@@ -107,9 +112,10 @@ def portability(meshes: dict[str, DeviceMesh], folder: Path) -> Results:
         optimizer = build(model, config)
         train(model, optimizer, meshes["fsdp4"], last=HALF)
         parameters = {key: parameter.detach() for key, parameter in model.named_parameters()}
-        saved = {"model": parameters, "optimizer": optimizer_state(optimizer)}
-        dcp.save(saved, checkpoint_id=folder / name)
-        whole_state = {key: whole(slots) for key, slots in saved["optimizer"].items()}
+        state = optimizer_state(optimizer)
+        saved = {"model": parameters, "optimizer": state}
+        save(saved, checkpoint_id=folder / name)
+        whole_state = {key: whole(slots) for key, slots in state.items()}
         halfway = whole(parameters)
 
         if dist.get_rank() == 0:
@@ -121,8 +127,8 @@ def portability(meshes: dict[str, DeviceMesh], folder: Path) -> Results:
             model = shard(Toy(tied=True, cube=True), meshes["fsdp3"])
             optimizer = build(model, config)
             parameters = {key: parameter.detach() for key, parameter in model.named_parameters()}
-            loaded = {"model": parameters, "optimizer": optimizer_state(optimizer)}
-            dcp.load(loaded, checkpoint_id=folder / name, process_group=meshes["fsdp3"].get_group())
+            loaded: dict[str, Any] = {"model": parameters, "optimizer": optimizer_state(optimizer)}
+            load(loaded, checkpoint_id=folder / name, process_group=meshes["fsdp3"].get_group())
             load_optimizer_state(optimizer, loaded["optimizer"])
             train(model, optimizer, meshes["fsdp3"], first=HALF)
             results[f"{name} on three"] = difference(whole_parameters(model), expected, start)

@@ -148,7 +148,8 @@ def equality(case: Case) -> Results:
         for name, slots in optimizer_state(first_half).items()
     }
     reference = train_plain(plain, case.optimizer, first=HALF, state=halfway_state)
-    expected, results = copies(plain), {}
+    expected = copies(plain)
+    results: Results = {}
 
     with running(case) as zero:
         zero.train(last=HALF)

@@ -81,7 +81,8 @@ class Guess:
             return Shape()
         handler = getattr(self, f"visit_{type(node).__name__.lower()}", None)
         if handler is not None:
-            return handler(node)
+            shape: Shape = handler(node)
+            return shape
         for child in node.iter_child_nodes():
             self.visit(child)
         return Shape()
@@ -104,10 +105,10 @@ class Guess:
             iterated.kinds.add("list")
             self.scope[node.target.name] = iterated.item()
         elif isinstance(node.iter, nodes.Call) and getattr(node.iter.node, "name", "") == "zip":
-            for target, argument in zip(node.target.items, node.iter.args, strict=True):
+            for target, argument in zip(node.target.find_all(nodes.Name), node.iter.args, strict=True):
                 self.scope[target.name] = self.visit(argument).item()
         else:
-            for target in node.target.items:
+            for target in node.target.find_all(nodes.Name):
                 self.scope[target.name] = Shape()
         self.scope["loop"] = Shape()
         self.visit(node.test)
@@ -161,9 +162,12 @@ class Guess:
             base.kinds.add("list")
             for keyword in node.kwargs:
                 if keyword.key == "attribute":
+                    assert isinstance(keyword.value, nodes.Const)
                     return Shape(kinds={"list"}, element=base.item().key(keyword.value.value))
             if node.name in ("selectattr", "rejectattr"):
-                base.item().key(node.args[0].value)
+                name = node.args[0]
+                assert isinstance(name, nodes.Const)
+                base.item().key(name.value)
             return base
         elif node.name == "length":
             base.kinds.add("sequence")

@@ -174,7 +174,9 @@ def real_rows(folder: Path, most: int = 100) -> list[dict[str, Any]]:
     if not files:
         return []
     table = parquet.read_table(files[-1])
-    return table.take(list(range(0, table.num_rows, max(1, table.num_rows // most)))).to_pylist()
+    taken = table.take(list(range(0, table.num_rows, max(1, table.num_rows // most))))
+    rows: list[dict[str, Any]] = taken.to_pylist()
+    return rows
 
 
 def test_real_columns_pass_the_check(templates: list[Template], real_data: Path) -> None:
@@ -212,4 +214,4 @@ def draws_from_the_row(source: str) -> bool:
     drawn = [
         node.node for node in environment.parse(source).find_all(nodes.Filter) if node.name in ("choice", "random")
     ]
-    return bool(drawn) and all(any(True for _ in expression.find_all(nodes.Name)) for expression in drawn)
+    return bool(drawn) and all(one is not None and any(True for _ in one.find_all(nodes.Name)) for one in drawn)

@@ -32,11 +32,11 @@ def run(write_run: WriteRun) -> Path:
 
 def test_header_is_what_the_hub_reads(run: Path) -> None:
     header = card_header(run, ["nyu-mll/glue", "stanfordnlp/imdb", "nyu-mll/glue"])
-    data = ModelCard(f"---\n{header}---\n# text").data
-    assert data.datasets == ["nyu-mll/glue", "stanfordnlp/imdb"]
-    assert data.base_model == "google/t5-small-lm-adapt"
-    assert "t0" in data.tags
-    assert data.language == "en"
+    data = ModelCard(f"---\n{header}---\n# text").data.to_dict()
+    assert data["datasets"] == ["nyu-mll/glue", "stanfordnlp/imdb"]
+    assert data["base_model"] == "google/t5-small-lm-adapt"
+    assert "t0" in data["tags"]
+    assert data["language"] == "en"
 
 
 def test_random_weights_have_no_base_model(write_run: WriteRun) -> None:

@@ -7,6 +7,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -16,7 +17,7 @@ from t0train.report import card_text, headlines, read_run, read_runs, write_repo
 from t0train.report.accuracy import panels
 from tests.report.conftest import WriteRun, cells, make_run, results, step_event
 
-TINY = {"model": {"start": "random", "size": "tiny"}}
+TINY: dict[str, Any] = {"model": {"start": "random", "size": "tiny"}}
 EVENTS = [
     {"kind": "start", "probabilities": {"a": 0.75, "b": 0.25}, "remarks": ["dropped: c; 5.0% of the weight"]},
     step_event(1, {"a": 60, "b": 40}),

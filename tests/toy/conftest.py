@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from t0train.prompts import Template, load_templates
+from t0train.prompts import Rendered, Template, load_templates
 from t0train.toy import build_toy
 
 
@@ -29,3 +29,15 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     folder = tmp_path_factory.mktemp("toy") / "p3"
     build_toy(folder)
     return Toy(folder)
+
+
+def rendered(template: Template, row: dict[str, Any]) -> Rendered:
+    """What a template makes of a row that it must not drop."""
+    example = template.render(row)
+    assert example is not None
+    return example
+
+
+def choices_of(example: Rendered) -> tuple[str, ...]:
+    assert example.choices is not None
+    return tuple(example.choices)

@@ -13,24 +13,25 @@ from t0train.cli.main import main
 from t0train.core.errors import UserError
 from t0train.tasks import load_catalogue
 from t0train.toy import DATASETS, build_toy
+from tests.toy.conftest import Toy
 
 
-def contents(folder):
+def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_same_seed_gives_the_same_bytes(toy, tmp_path):
+def test_the_same_seed_gives_the_same_bytes(toy: Toy, tmp_path: Path) -> None:
     assert build_toy(tmp_path / "again")
     assert contents(tmp_path / "again") == contents(toy.folder)
 
 
 @pytest.fixture
-def copy(toy, tmp_path):
+def copy(toy: Toy, tmp_path: Path) -> Path:
     """A toy folder that a test may spoil."""
     return Path(shutil.copytree(toy.folder, tmp_path / "copy"))
 
 
-def test_another_seed_replaces_the_rows_and_keeps_the_templates(toy, copy):
+def test_another_seed_replaces_the_rows_and_keeps_the_templates(toy: Toy, copy: Path) -> None:
     assert build_toy(copy, seed=1)
     old, new = contents(toy.folder), contents(copy)
     assert old.keys() == new.keys()
@@ -39,25 +40,25 @@ def test_another_seed_replaces_the_rows_and_keeps_the_templates(toy, copy):
     assert changed.isdisjoint(name for name in old if name.startswith("templates/"))
 
 
-def test_a_second_call_does_nothing(copy):
+def test_a_second_call_does_nothing(copy: Path) -> None:
     assert not build_toy(copy)
 
 
-def test_a_damaged_file_is_written_again(toy, copy):
+def test_a_damaged_file_is_written_again(toy: Toy, copy: Path) -> None:
     (copy / "data" / "mail" / "default" / "validation.jsonl").write_text("{}\n")
     assert build_toy(copy)
     assert contents(copy) == contents(toy.folder)
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "toy.json"])
-def test_a_folder_with_other_files_is_left_alone(tmp_path, name):
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
     with pytest.raises(UserError, match="was not written by"):
         build_toy(tmp_path)
     assert contents(tmp_path) == {name: b"mine"}
 
 
-def test_a_file_added_to_the_toy_is_not_swept_away(copy):
+def test_a_file_added_to_the_toy_is_not_swept_away(copy: Path) -> None:
     (copy / "data" / "notes.txt").write_text("mine")
     before = contents(copy)
     with pytest.raises(UserError, match=r"data/notes\.txt"):
@@ -65,7 +66,7 @@ def test_a_file_added_to_the_toy_is_not_swept_away(copy):
     assert contents(copy) == before
 
 
-def test_the_catalogue_is_one_that_t0train_reads(toy):
+def test_the_catalogue_is_one_that_t0train_reads(toy: Toy) -> None:
     catalogue = load_catalogue(toy.folder / "catalogue.csv")
     for dataset in DATASETS:
         entry = catalogue[dataset.name]
@@ -74,7 +75,9 @@ def test_the_catalogue_is_one_that_t0train_reads(toy):
         assert entry.eval_split == "validation"
 
 
-def test_the_command_writes_the_toy_and_refuses_a_foreign_folder(tmp_path, capsys, monkeypatch):
+def test_the_command_writes_the_toy_and_refuses_a_foreign_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "argv", ["t0train", "toy", str(tmp_path / "toy"), "--seed", "2"])
     with pytest.raises(SystemExit) as done:
         main()

@@ -9,6 +9,7 @@ import pytest
 
 from t0train.toy import DATASETS
 from t0train.toy.words import ASPECTS, CITIES, NEGATIVE, POSITIVE, TOPICS
+from tests.toy.conftest import Toy, choices_of, rendered
 
 TRAINING = {"movies": 6, "products": 4, "hotels": 4, "books": 4, "news": 7, "titles": 4, "words": 3}
 TRAINING |= {"wordtopic": 3, "where": 3, "who": 3}
@@ -18,7 +19,7 @@ SPLITS = [(name, split) for name in TRAINING for split in ("train", "validation"
 ]
 
 
-def test_the_collection_has_41_training_tasks_and_four_held_out_datasets(toy):
+def test_the_collection_has_41_training_tasks_and_four_held_out_datasets(toy: Toy) -> None:
     assert sum(TRAINING.values()) == 41
     assert {name: len(toy.templates(name)) for name in TRAINING} == TRAINING
     assert {name: len(toy.templates(name)) for name in HELD_OUT} == {name: n for name, (n, _) in HELD_OUT.items()}
@@ -28,14 +29,14 @@ def test_the_collection_has_41_training_tasks_and_four_held_out_datasets(toy):
 
 
 @pytest.mark.parametrize("name", HELD_OUT)
-def test_a_constant_answer_to_a_held_out_prompt_scores_exactly_chance(toy, name):
+def test_a_constant_answer_to_a_held_out_prompt_scores_exactly_chance(toy: Toy, name: str) -> None:
     choices = HELD_OUT[name][1]
     for template in toy.templates(name).values():
-        gold = Counter()
+        gold: Counter[int] = Counter()
         for row in toy.rows(name, "validation"):
-            rendered = template.render(row)
-            assert len(rendered.choices) == len(set(rendered.choices)) == choices
-            gold[rendered.choices.index(rendered.target)] += 1
+            example = rendered(template, row)
+            assert len(choices_of(example)) == len(set(choices_of(example))) == choices
+            gold[choices_of(example).index(example.target)] += 1
         assert gold == dict.fromkeys(range(choices), 300 // choices)
 
 
@@ -44,7 +45,7 @@ def words_of(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["movies", "products", "hotels", "books", "restaurants"])
-def test_a_review_is_labelled_by_the_majority_of_its_adjectives(toy, name):
+def test_a_review_is_labelled_by_the_majority_of_its_adjectives(toy: Toy, name: str) -> None:
     assert not set(POSITIVE) & set(NEGATIVE)
     for split in {split for dataset, split in SPLITS if dataset == name}:
         disagreeing = 0
@@ -60,7 +61,7 @@ def test_a_review_is_labelled_by_the_majority_of_its_adjectives(toy, name):
 
 
 @pytest.mark.parametrize(("name", "field"), [("news", "text"), ("mail", "text"), ("about", "text"), ("titles", "text")])
-def test_an_article_is_labelled_by_the_topic_of_most_of_its_words(toy, name, field):
+def test_an_article_is_labelled_by_the_topic_of_most_of_its_words(toy: Toy, name: str, field: str) -> None:
     assert sum(len(words) for words in TOPICS.values()) == len(set().union(*TOPICS.values()))
     for split in {split for dataset, split in SPLITS if dataset == name}:
         for row in toy.rows(name, split):
@@ -69,14 +70,14 @@ def test_an_article_is_labelled_by_the_topic_of_most_of_its_words(toy, name, fie
             assert sorted(counts)[-2] < max(counts) == (2 if name == "titles" else 3)
 
 
-def test_single_words_have_the_label_of_their_list(toy):
+def test_single_words_have_the_label_of_their_list(toy: Toy) -> None:
     for split in ("train", "validation"):
         assert all((row["word"] in POSITIVE) == row["label"] for row in toy.rows("words", split))
         assert all(row["word"] in list(TOPICS.values())[row["label"]] for row in toy.rows("wordtopic", split))
 
 
 @pytest.mark.parametrize("name", ["where", "who", "trip"])
-def test_one_option_stands_in_the_fact_and_it_is_the_label(toy, name):
+def test_one_option_stands_in_the_fact_and_it_is_the_label(toy: Toy, name: str) -> None:
     for split in {split for dataset, split in SPLITS if dataset == name}:
         for row in toy.rows(name, split):
             in_fact = [option in words_of(row["fact"]) for option in row["options"]]
@@ -86,34 +87,34 @@ def test_one_option_stands_in_the_fact_and_it_is_the_label(toy, name):
 
 
 @pytest.mark.parametrize("name", ["news", "titles", "wordtopic", "about"])
-def test_a_yes_or_no_question_names_the_right_topic_in_half_of_the_rows(toy, name):
+def test_a_yes_or_no_question_names_the_right_topic_in_half_of_the_rows(toy: Toy, name: str) -> None:
     templates = [template for template in toy.templates(name).values() if template.answer_choices == "no ||| yes"]
     assert templates
     for template in templates:
-        answers = Counter()
+        answers: Counter[str] = Counter()
         rows = toy.rows(name, "validation")
         for row in rows:
-            rendered = template.render(row)
-            text = row.get("text", row.get("word"))
-            named = [topic for topic in words_of(rendered.input.replace(text, " ")) if topic in TOPICS]
+            example = rendered(template, row)
+            text = row["text"] if "text" in row else row["word"]
+            named = [topic for topic in words_of(example.input.replace(text, " ")) if topic in TOPICS]
             assert len(named) == 1
-            assert (rendered.target == "yes") == (named[0] == list(TOPICS)[row["label"]])
-            answers[rendered.target] += 1
+            assert (example.target == "yes") == (named[0] == list(TOPICS)[row["label"]])
+            answers[example.target] += 1
         assert answers == {"yes": 150, "no": 150}
 
 
 @pytest.mark.parametrize(("name", "split"), SPLITS)
-def test_every_template_renders_every_row_to_one_of_its_choices(toy, name, split):
+def test_every_template_renders_every_row_to_one_of_its_choices(toy: Toy, name: str, split: str) -> None:
     for template in toy.templates(name).values():
         template.check_columns(toy.rows(name, split)[0])
         for row in toy.rows(name, split):
-            rendered = template.render(row)
-            assert rendered.target in rendered.choices
-            assert "{" not in rendered.input + rendered.target
+            example = rendered(template, row)
+            assert example.target in choices_of(example)
+            assert "{" not in example.input + example.target
 
 
 @pytest.mark.parametrize("name", [*TRAINING, *HELD_OUT])
-def test_labels_are_equally_frequent(toy, name):
+def test_labels_are_equally_frequent(toy: Toy, name: str) -> None:
     for split in {split for dataset, split in SPLITS if dataset == name}:
         counts = Counter(row["label"] for row in toy.rows(name, split))
         assert len(set(counts.values())) == 1

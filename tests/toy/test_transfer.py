@@ -2,78 +2,86 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import sentencepiece
 
+from t0train.prompts import Template
 from t0train.toy import DATASETS
 from t0train.toy.words import ASPECTS
+from tests.toy.conftest import Toy, rendered
 
 TRAINING = [dataset.name for dataset in DATASETS if not dataset.held_out]
 HELD_OUT = [dataset.name for dataset in DATASETS if dataset.held_out]
 
 
 @pytest.fixture(scope="module")
-def training_texts(toy) -> set[str]:
+def training_texts(toy: Toy) -> set[str]:
     """Every rendered input and target of training."""
-    rendered = (
-        template.render(row)
+    examples = (
+        rendered(template, row)
         for name in TRAINING
         for template in toy.templates(name).values()
         for row in toy.rows(name, "train")
     )
-    return {part for one in rendered for part in (one.input, one.target)}
+    return {part for one in examples for part in (one.input, one.target)}
 
 
 @pytest.fixture(scope="module")
-def training_words(training_texts) -> set[str]:
+def training_words(training_texts: set[str]) -> set[str]:
     return {word for text in training_texts for word in text.split()}
 
 
-def wording(template, row) -> set[str]:
+def wording(template: Template, row: dict[str, Any]) -> set[str]:
     """The words of a prompt that come from the template, not from the row."""
     of_row = {word for value in row.values() for word in (str(value) if isinstance(value, str) else "").split()}
-    return set(template.render(row).input.split()) - of_row - set(row.get("options", ()))
+    return set(rendered(template, row).input.split()) - of_row - set(row.get("options", ()))
 
 
 @pytest.mark.parametrize("name", HELD_OUT)
-def test_every_held_out_prompt_has_words_that_no_training_prompt_has(toy, training_words, name):
+def test_every_held_out_prompt_has_words_that_no_training_prompt_has(
+    toy: Toy, training_words: set[str], name: str
+) -> None:
     for template in toy.templates(name).values():
         assert wording(template, toy.rows(name, "validation")[0]) - training_words, template.name
 
 
 @pytest.mark.parametrize("name", HELD_OUT)
-def test_no_held_out_example_is_a_training_example(toy, training_texts, name):
+def test_no_held_out_example_is_a_training_example(toy: Toy, training_texts: set[str], name: str) -> None:
     for template in toy.templates(name).values():
-        assert not {template.render(row).input for row in toy.rows(name, "validation")} & training_texts
+        assert not {rendered(template, row).input for row in toy.rows(name, "validation")} & training_texts
 
 
 @pytest.mark.parametrize("name", ["restaurants", "mail", "about"])
-def test_no_held_out_text_is_part_of_training(toy, name):
+def test_no_held_out_text_is_part_of_training(toy: Toy, name: str) -> None:
     seen = {row["text"] for other in TRAINING for row in toy.rows(other, "train") if "text" in row}
     assert not {row["text"] for row in toy.rows(name, "validation")} & seen
 
 
-def test_restaurants_speak_of_nouns_that_training_lacks(training_words):
+def test_restaurants_speak_of_nouns_that_training_lacks(training_words: set[str]) -> None:
     assert not set(ASPECTS["restaurants"]) & training_words
 
 
-def test_answers_of_the_held_out_prompts_are_known_words(toy, training_words):
+def test_answers_of_the_held_out_prompts_are_known_words(toy: Toy, training_words: set[str]) -> None:
     for name in HELD_OUT:
         for template in toy.templates(name).values():
-            assert {template.render(row).target for row in toy.rows(name, "validation")} <= training_words
+            assert {rendered(template, row).target for row in toy.rows(name, "validation")} <= training_words
 
 
 @pytest.fixture(scope="module")
-def vocabulary(toy) -> sentencepiece.SentencePieceProcessor:
+def vocabulary(toy: Toy) -> sentencepiece.SentencePieceProcessor:
     return sentencepiece.SentencePieceProcessor(model_file=str(toy.folder / "spiece.model"))
 
 
-def test_the_vocabulary_has_t5s_special_ids(vocabulary):
+def test_the_vocabulary_has_t5s_special_ids(vocabulary: sentencepiece.SentencePieceProcessor) -> None:
     assert (vocabulary.pad_id(), vocabulary.eos_id(), vocabulary.unk_id(), vocabulary.bos_id()) == (0, 1, 2, -1)
     assert vocabulary.vocab_size() <= 640
 
 
-def test_the_vocabulary_holds_nothing_that_training_lacks(vocabulary, training_words):
+def test_the_vocabulary_holds_nothing_that_training_lacks(
+    vocabulary: sentencepiece.SentencePieceProcessor, training_words: set[str]
+) -> None:
     spelt = "▁" + "▁".join(sorted(training_words))
     pieces = [
         vocabulary.id_to_piece(i)
@@ -84,7 +92,7 @@ def test_the_vocabulary_holds_nothing_that_training_lacks(vocabulary, training_w
     assert [piece for piece in pieces if piece not in spelt] == []
 
 
-def test_unknown_words_are_spelt_out_and_come_back(vocabulary):
+def test_unknown_words_are_spelt_out_and_come_back(vocabulary: sentencepiece.SentencePieceProcessor) -> None:
     text = "Zwölf Boxkämpfer jagen the dessert"
     ids = vocabulary.encode(text)
     assert vocabulary.decode(ids) == text

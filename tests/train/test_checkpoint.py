@@ -27,7 +27,7 @@ from t0train.train.checkpoint import CheckpointWriter, set_aside
 def trained(optimizer_name: str = "adafactor") -> tuple[T5, torch.optim.Optimizer]:
     """A very small model after two optimizer steps on made-up gradients."""
     model = init_model("tiny", vocab_size=160, d_model=128, d_ff=16, d_kv=8)
-    optimizer = build_optimizer(model.named_parameters(), OptimizerConfig(name=optimizer_name))  # type: ignore[arg-type]
+    optimizer = build_optimizer(model.named_parameters(), OptimizerConfig(name=optimizer_name))
     generator = torch.Generator().manual_seed(0)
     for _ in range(2):
         for parameter in model.parameters():
@@ -73,7 +73,7 @@ def test_what_is_written_comes_back(name: str, tmp_path: Path) -> None:
 
     again = load_model(path)
     assert again.config == model.config
-    fresh = build_optimizer(again.named_parameters(), OptimizerConfig(name=name))  # type: ignore[arg-type]
+    fresh = build_optimizer(again.named_parameters(), OptimizerConfig(name=name))
     read_state(path, state_of(again, fresh))
     parameters = dict(model.named_parameters())
     for parameter_name, parameter in again.named_parameters():

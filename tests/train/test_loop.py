@@ -158,7 +158,8 @@ def test_several_threads_give_the_same_bits(configure: Callable[..., RunConfig],
         train(config)
         results.append(folder)
     assert steps_of(results[0]) == steps_of(results[1])
-    assert_same_state(*(folder / "checkpoints" / "step-00000003" for folder in results), tmp_path)
+    one, other = (folder / "checkpoints" / "step-00000003" for folder in results)
+    assert_same_state(one, other, tmp_path)
 
 
 def test_adamw_bf16_examples_and_clipping(configure: Callable[..., RunConfig], tmp_path: Path) -> None:
@@ -181,7 +182,8 @@ def test_adamw_bf16_examples_and_clipping(configure: Callable[..., RunConfig], t
     resumed = tmp_path / "resumed"
     train(configure(*overrides, f"output={resumed}"), resume=str(whole / "checkpoints" / "step-00000003"))
     assert steps_of(resumed) == events[3:]
-    assert_same_state(*(folder / "checkpoints" / "step-00000006" for folder in (whole, resumed)), tmp_path)
+    one, other = (folder / "checkpoints" / "step-00000006" for folder in (whole, resumed))
+    assert_same_state(one, other, tmp_path)
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step(configure: Callable[..., RunConfig], tmp_path: Path) -> None:

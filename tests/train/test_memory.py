@@ -39,7 +39,7 @@ def test_a_probed_run_is_the_run_that_was_not_probed(configure: Callable[..., Ru
         folder = tmp_path / probe
         result = train(configure(f"output={folder}", f"train.probe_memory={probe}", "train.steps=2"))
         folders.append(result.checkpoint)
-    assert_same_state(*folders, tmp_path)
+    assert_same_state(folders[0], folders[1], tmp_path)
     assert steps_of(tmp_path / "true") == steps_of(tmp_path / "false")
 
 

@@ -16,6 +16,7 @@ from t0train.distributed.engine import Engine
 from t0train.model import T5, Batch, init_model
 from t0train.train import NonFiniteError
 from t0train.train.step import Gradients, clip_factor, compute_gradients, micro_batches, refuse_non_finite
+from tests.model.oracle import grad_of
 
 DENOMINATORS = ("padded", "tokens", "examples")
 
@@ -75,7 +76,7 @@ def test_loss_by_hand(rows: RowBatch, configure: Callable[..., RunConfig], denom
     assert found.cross_entropy == pytest.approx(cross_entropy.item(), rel=1e-5)
     assert found.z_loss == pytest.approx(z_loss.item(), rel=1e-5)
     expected.backward()
-    squares = sum(float(parameter.grad.double().square().sum()) for parameter in model.parameters())  # type: ignore[union-attr]
+    squares = sum(float(grad_of(parameter).double().square().sum()) for parameter in model.parameters())
     assert found.norm == pytest.approx(squares**0.5, rel=1e-4)
 
 
@@ -103,9 +104,9 @@ def test_clipping_is_that_of_torch(configure: Callable[..., RunConfig]) -> None:
         engine.optimizer = spy = Spy(engine.model.parameters())
         for parameter in engine.model.parameters():
             parameter.grad = torch.randn(parameter.shape, generator=generator)
-        twin = [parameter.grad.clone().requires_grad_() for parameter in engine.model.parameters()]  # type: ignore[union-attr]
-        for parameter in twin:
-            parameter.grad = parameter.detach().clone()
+        twin = [grad_of(parameter).clone().requires_grad_() for parameter in engine.model.parameters()]
+        for copy in twin:
+            copy.grad = copy.detach().clone()
         norm = torch.nn.utils.clip_grad_norm_(twin, max_norm)
         assert float(engine.squared_norm().sqrt()) == pytest.approx(float(norm), rel=1e-6)
         engine.step(0.1, clip_factor(float(norm), max_norm))
