@@ -124,8 +124,9 @@ def _print_results(results: Results, prompts: bool) -> None:
         _print_prompts(results)
     for probe in results.probes:
         print(f"{probe['name']}\n  reads: {probe['input']}\n  writes: {probe['output']}\n")
-    for task in (*results.tasks, *results.generated):
-        for remark in dataset_remarks(task.as_dict()):
+    tables = [*(task.as_dict() for task in results.tasks), *(task.as_dict() for task in results.generated)]
+    for table in tables:
+        for remark in dataset_remarks(table):
             where = f"{remark.dataset} {remark.split}"
             print(f"note: {where}: {remark.text}: {remark.examples} items, under {remark.prompts} prompts")
     for caveat, datasets in results.caveats.items():

@@ -142,5 +142,5 @@ def _result(run: Run, checkpoint: Path) -> RunResult:
     last = deque(read_events(run.log.path, "step"), maxlen=1)
     event = last[0] if last else {}
     found = [event.get(key) for key in ("loss", "cross_entropy")]
-    losses = [float(loss) if isinstance(loss, int | float) else math.nan for loss in found]
-    return RunResult(run.folder, run.step, *losses, checkpoint)
+    loss, cross_entropy = (float(value) if isinstance(value, int | float) else math.nan for value in found)
+    return RunResult(run.folder, run.step, loss, cross_entropy, checkpoint)

@@ -215,8 +215,12 @@ def test_names_of_models_that_are_not_there(
 
 
 def _call(command: str, name: str | Path, folder: Path) -> Ended:
-    further = {"generate": ["the film"], "eval": ["--suite", "t0_selection"], "export": [folder / "out"]}[command]
-    return t0train(command, name, *further)
+    further: dict[str, list[str | Path]] = {
+        "generate": ["the film"],
+        "eval": ["--suite", "t0_selection"],
+        "export": [folder / "out"],
+    }
+    return t0train(command, name, *further[command])
 
 
 def test_prompts_that_are_no_text_are_refused(run: Path, tmp_path: Path) -> None:
