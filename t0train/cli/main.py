@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 
 import typer
 
@@ -12,12 +13,14 @@ from t0train.cli import config, data, estimate, eval, export, generate, mixture,
 from t0train.core.errors import (
     EXIT_BAD_INPUT,
     EXIT_FAILED,
+    EXIT_INTERRUPTED,
     EXIT_PREEMPTED,
     LostContactError,
     PreemptedError,
     QuietError,
     UserError,
 )
+from t0train.core.threads import leave
 
 app = typer.Typer(
     name="t0train",
@@ -67,26 +70,41 @@ for _name, _command in (
 def main() -> None:
     """Run the command line.
 
-    Exit codes: 0 done, 1 failed, 2 bad input, 85 stopped by a signal with a checkpoint written.
+    Exit codes: 0 done, 1 failed, 2 bad input, 85 stopped by a signal with a checkpoint written, 130 ended by Ctrl-C.
     """
+    leave(_run())
+
+
+def _run() -> int:
+    """Run the command line; returns its exit code."""
     try:
         app()
+        return 0
+    except SystemExit as end:  # how typer ends every command, with 130 after Ctrl-C
+        code = end.code if isinstance(end.code, int) else EXIT_FAILED if end.code else 0
+        if code == EXIT_INTERRUPTED:
+            _say("interrupted: Ctrl-C ended the command before it was done")
+        return code
     except UserError as error:
         if os.environ.get("T0TRAIN_DEBUG"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
+            traceback.print_exc()
+        else:
+            _say(f"error: {error}")
+        return EXIT_BAD_INPUT
     except PreemptedError as stop:
-        print(f"stopped: {stop}", file=sys.stderr)
-        sys.exit(EXIT_PREEMPTED)
+        _say(f"stopped: {stop}")
+        return EXIT_PREEMPTED
     except LostContactError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_FAILED)
+        _say(f"error: {error}")
     except QuietError as end:
-        sys.exit(end.code)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        return end.code
+    except Exception:
+        traceback.print_exc()
+    return EXIT_FAILED
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_PREEMPTED = 85
+EXIT_INTERRUPTED = 130
 
 
 class UserError(Exception):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -13,14 +12,14 @@ from datetime import timedelta
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from t0train.core.errors import EXIT_BAD_INPUT, EXIT_FAILED, UserError
+from t0train.core.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, UserError
+from t0train.core.threads import NativeThreads, end_at_once
 
 AGAIN = "Run the same command again to continue from the newest checkpoint."
 _INTERVAL_S = 1.0
 _PATIENCE_S = 15.0  # for a process to end by itself, with its own words
 _SILENCE_S = 90.0  # longer than any process is held up while it lives
-_INTERRUPTED = 130
-_KINDS = {EXIT_BAD_INPUT: "bad input", _INTERRUPTED: "interrupted"}
+_KINDS = {EXIT_BAD_INPUT: "bad input", EXIT_INTERRUPTED: "interrupted"}
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Failure:
 def exit_code(error: BaseException) -> int:
     """What a process ends with after `error`."""
     if isinstance(error, KeyboardInterrupt):
-        return _INTERRUPTED
+        return EXIT_INTERRUPTED
     return EXIT_BAD_INPUT if isinstance(error, UserError) else EXIT_FAILED
 
 
@@ -81,14 +80,15 @@ class Alarm:
         self._key, self._beat = f"{prefix}/failure", f"{prefix}/beat"
         self._watched = list(range(size)) if rank == 0 else [0]
         self._looks = max(2, round(min(timeout_s, _SILENCE_S) / _INTERVAL_S))
-        self._over = threading.Event()
+        self._threads = NativeThreads()
+        self._over = self._threads.over
         self._answered = threading.Event()
         for target in (self._watch, self._watch_the_watch):
-            threading.Thread(target=target, daemon=True, name="alarm").start()
+            self._threads.start(target, "alarm")
 
     def stop(self) -> None:
         """Stop watching: the run has ended well, for all."""
-        self._over.set()
+        self._threads.stop()
 
     def raise_alarm(self, error: BaseException) -> Failure:
         """Write down that this process failed, unless another one did before; returns the first failure.
@@ -103,9 +103,9 @@ class Alarm:
             with suppress(RuntimeError):  # the store is gone
                 first = self._write(self._connect(), own)
 
-        writer = threading.Thread(target=write, daemon=True)  # a cut line would block it for many minutes
-        writer.start()
-        writer.join(_PATIENCE_S / 3)
+        writer = NativeThreads()
+        writer.start(write, "alarm writer")
+        writer.stop(_PATIENCE_S / 3)  # a cut line would block it for many minutes
         return first
 
     def _connect(self) -> TCPStore:
@@ -166,7 +166,7 @@ class Alarm:
         """End the process, unless it ends by itself soon."""
         if not self._over.wait(_PATIENCE_S):
             _say(f"{self._name} is ended: {reason}")
-            os._exit(code)
+            end_at_once(code)
 
 
 def _say(sentence: str) -> None:

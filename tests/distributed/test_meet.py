@@ -1,4 +1,4 @@
-"""Processes find each other in a store in which others may have met before; silence is told from life."""
+"""Processes find each other in a store in which others may have met before."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from t0train.core.errors import LostContactError
 from t0train.distributed import Place
-from t0train.distributed.alarm import Silence
 from t0train.distributed.meet import meet
 from tests.distributed.helpers import free_port
 
@@ -53,13 +52,3 @@ def test_nobody_listens() -> None:
     place = Place(1, 2, 1, 2, ("127.0.0.1", port))
     with pytest.raises(LostContactError, match=re.escape(f"process 1 of 2 cannot reach 127.0.0.1:{port}")):
         meet(place, timeout_s=0.5)
-
-
-def test_silence_is_a_heartbeat_that_stands_still() -> None:
-    silence = Silence(processes=3, looks=2)
-    assert silence.look([b"0", b"0", b"7"]) == []
-    assert silence.look([b"1", b"0", b"8"]) == []
-    assert silence.look([b"2", b"0", b"8"]) == [1]
-    assert silence.look([b"2", b"0", b"8"]) == [1, 2]
-    assert silence.look([b"2", b"1", b"9"]) == [0]
-    assert silence.look([b"3", b"1", b"10"]) == []
