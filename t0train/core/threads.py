@@ -58,7 +58,8 @@ class NativeThreads:
 
 def leave(code: int) -> NoReturn:
     """End the process with an exit code that is kept even if a call into C++ never returns."""
-    if all([group.stop() for group in [*_groups]]):
+    stopped = [group.stop() for group in [*_groups]]
+    if all(stopped):
         sys.exit(code)
     end_at_once(code)
 

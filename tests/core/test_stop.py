@@ -139,11 +139,19 @@ def test_a_run_whose_terminal_is_closed_goes_on_to_save(tmp_path: Path) -> None:
 
 
 def test_children_do_not_receive_the_terminals_ctrl_c() -> None:
-    with pytest.raises(KeyboardInterrupt), no_interrupts_for_children():
+    with no_interrupts_for_children():
         child = subprocess.Popen(["sleep", "60"])
-        os.kill(os.getpid(), signal.SIGINT)
-        child.send_signal(signal.SIGINT)
+    child.send_signal(signal.SIGINT)
     time.sleep(0.2)
     assert child.poll() is None
     child.terminate()
     assert child.wait(30) == -signal.SIGTERM
+
+
+def test_a_ctrl_c_while_children_are_started_is_not_lost() -> None:
+    def start() -> None:
+        with no_interrupts_for_children():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
