@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 from t0train.checkpoint import Manifest
 from t0train.config import load_config
 from t0train.config.architecture import T5Config
+from t0train.config.identity import VOCABULARY
+from t0train.data import load_vocabulary
 from t0train.model import T5, init_weights
 from t0train.train import train
 from t0train.train.checkpoint import CheckpointWriter
@@ -39,15 +41,16 @@ def test_a_model_that_is_filled_in_parts_trains_as_the_whole_one(world: Path, mo
 
 
 @pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def large(tmp_path_factory: pytest.TempPathFactory, world: Path) -> Path:
     """A model of 240 MB in two layouts: the run folder `run`, and the folder `hf` in Hugging Face's."""
     folder = tmp_path_factory.mktemp("large")
     config = T5Config(VOCABULARY_SIZE, 256, 64, 2048, num_layers=16, num_heads=4)
     model = T5(config)
     init_weights(dict(model.named_parameters()), config, seed=3)
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    identity = {VOCABULARY: load_vocabulary(world / "spiece.model").fingerprint}
     writer = CheckpointWriter(folder / "run" / "checkpoints", keep=1)
-    writer.start({"model": parameters, "optimizer": {}}, config, Manifest(0, (0, 0), {}, ""))
+    writer.start({"model": parameters, "optimizer": {}}, config, Manifest(0, (0, 0), identity, ""))
     (folder / "hf").mkdir()
     save_file(parameters, folder / "hf" / "model.safetensors")
     (folder / "hf" / "config.json").write_text(json.dumps(config.to_hf()))
