@@ -108,6 +108,7 @@ def test_every_room_is_known() -> None:
     assert rooms <= set(MAY_IMPORT), "say in MAY_IMPORT what the new room may import"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(MAY_IMPORT))
 def test_imports_go_one_way(name: str) -> None:
     allowed = MAY_IMPORT[name] | {name}
@@ -132,6 +133,7 @@ def test_rooms_without_torch_name_it_nowhere() -> None:
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_slow_libraries_are_imported_where_they_are_used() -> None:
     wrong = [
         f"{path.relative_to(PACKAGE)} imports {found}"
@@ -169,6 +171,7 @@ LIGHT = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", LIGHT, ids=" ".join)
 def test_light_commands_start_without_heavy_libraries(arguments: list[str]) -> None:
     """Runs the command itself in a fresh interpreter and looks at what it has imported at the end."""

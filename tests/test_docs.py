@@ -90,6 +90,7 @@ def test_files_that_pages_name_exist(path: Path) -> None:
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
+@pytest.mark.slow
 def test_python_page_runs(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     setup = [words for words in commands(ROOT / "docs" / "api.md") if words]

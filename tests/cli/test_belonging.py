@@ -127,6 +127,7 @@ def test_such_a_run_is_not_continued(
     assert MISMATCHES[change].replace("in the configuration", "now") in ended.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_what_only_moved_or_runs_elsewhere_is_taken(copy: Path, command: str) -> None:
     """Folder and vocabulary lie elsewhere, and so will rows and store; the device is another key that cannot matter."""

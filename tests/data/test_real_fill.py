@@ -13,6 +13,8 @@ from t0train.data.shards import encode_examples
 from t0train.mixture import load_mixture
 from t0train.tasks import open_table
 
+pytestmark = pytest.mark.slow
+
 WINDOWS = 24
 ROWS = 48  # of each dataset
 

@@ -41,6 +41,7 @@ def build(config: T5Config, attention: str, checkpointing: Recompute) -> T5:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 @pytest.mark.parametrize(
     ("config", "attention", "checkpointing"),

@@ -350,6 +350,7 @@ def rendered(key: str, split: str, source: str) -> dict[tuple[str, int], Rendere
     return {place: example for place, example in examples.items() if example is not None}
 
 
+@pytest.mark.slow
 def test_a_perfect_scorer_is_right_wherever_the_gold_is_a_choice(
     at_hand: SuiteConfig, real_data: Path, t5_vocabulary: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,7 @@ def test_baselines_of_three_classes_worked_by_hand() -> None:
     assert found.chance == pytest.approx((of_first + 2 * of_others) / 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3])
 def test_interval_is_the_bootstrap_of_scikit_learns_figure(classes: int) -> None:
     random = np.random.default_rng(1)

@@ -26,6 +26,8 @@ from tests.evals.test_bigbench import ROWS as BIG_BENCH
 from tests.evals.test_evaluate import AT_HAND
 from tests.evals.test_ranking import one_choice_at_a_time
 
+pytestmark = pytest.mark.slow
+
 ITEMS = int(os.environ.get("T0TRAIN_ITEMS", "3"))
 TOLERANCE = 1e-4
 

@@ -197,6 +197,7 @@ def test_fingerprint_tells_weights_apart() -> None:
     assert len({fingerprint(small_model(320)), fingerprint(small_model(320, seed=1)), fingerprint(changed)}) == 3
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(run: Path, suite: Path, tmp_path: Path) -> None:
     one = evaluated(tmp_path / "one", run, suite)
     two = evaluated(tmp_path / "two", run, suite, processes=2)
@@ -207,6 +208,7 @@ def test_two_processes_give_what_one_gives(run: Path, suite: Path, tmp_path: Pat
     np.testing.assert_allclose(values[0], values[1], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_error_in_a_process_is_the_same_message(run: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(run, tmp_path / "run")
     for path in copy.glob("checkpoints/step-*/state/*.distcp"):

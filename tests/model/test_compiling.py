@@ -23,6 +23,7 @@ def _fresh() -> Iterator[None]:
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recompute", ["none", "selective"])
 def test_all_blocks_of_a_stack_are_one_graph_and_nothing_is_compiled_again(recompute: Recompute) -> None:
     config = replace(V11, dropout=0.2, num_layers=4)

@@ -123,6 +123,7 @@ def worst(found: list[Arrays], expected: list[Arrays], start: Arrays) -> float:
     )
 
 
+@pytest.mark.slow
 def test_equals_optax() -> None:
     start, gradients = problem()
     assert worst(run_ours(start, gradients, torch.float32), run_optax(start, gradients), start) < 5e-5

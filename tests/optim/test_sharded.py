@@ -33,6 +33,8 @@ from tests.optim.toy import (
     train_plain,
 )
 
+pytestmark = pytest.mark.distributed
+
 MESHES = {"fsdp2": [0, 1], "fsdp3": [0, 1, 2], "fsdp4": [0, 1, 2, 3], "hsdp2x2": [[0, 1], [2, 3]]}
 CONFIGS = {"adafactor": ADAFACTOR, "hf": HF, "adamw": ADAMW}
 CASES = [

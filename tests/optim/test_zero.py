@@ -46,6 +46,8 @@ from tests.optim.toy import (
     train_plain,
 )
 
+pytestmark = pytest.mark.distributed
+
 pytest.importorskip("deepspeed")
 HALF = STEPS // 2
 

@@ -21,6 +21,8 @@ from t0train.prompts import Template, list_datasets, load_templates
 from tests.prompts.plausible_rows import plausible_row
 from tests.prompts.written_rows import WRITTEN_ROWS
 
+pytestmark = pytest.mark.slow
+
 TEMPLATES = 2085  # in promptsource 0.2.3
 RAISES = "raises"
 

@@ -160,6 +160,7 @@ def test_what_is_another_value_in_another_process_is_refused(expression: str) ->
         make("{{ " + expression + " }} ||| x").render(row)
 
 
+@pytest.mark.slow
 def test_texts_are_the_same_in_another_process() -> None:
     """With another hash seed and other addresses."""
     code = (
@@ -250,6 +251,7 @@ def render_or_refuse(template: Template, row: dict[str, Any]) -> Any:
         return str(error)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(
     changes=st.lists(st.tuples(st.sampled_from(CHANGES), st.sampled_from(STATEMENTS)), min_size=1, max_size=3),

@@ -150,6 +150,7 @@ def test_a_dataset_of_one_run_only_is_named(write_run: WriteRun, tmp_path: Path)
     assert "not compared: movies test[:200], mail test[:200]: only one of the two was scored on it." in text
 
 
+@pytest.mark.slow
 def test_figures_do_not_depend_on_the_hash_seed(write_run: WriteRun, tmp_path: Path) -> None:
     """Sums of floats depend on their order."""
     draw = np.random.default_rng(0)

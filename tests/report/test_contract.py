@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from t0train.config import SuiteConfig
 from t0train.data import load_vocabulary
 from t0train.evals import evaluate
@@ -23,6 +25,7 @@ SUITE = {
 }
 
 
+@pytest.mark.slow
 def test_evaluations_become_a_report(write_run: WriteRun, tmp_path: Path) -> None:
     films = write_films(tmp_path / "films")
     vocabulary = load_vocabulary(train_vocabulary(films, "spiece", [str(row["text"]) for row in ROWS]))

@@ -288,6 +288,7 @@ def test_configuration_hash_is_that_of_config_show(run: Path) -> None:
     assert read_run(run).config_hash == config_hash(load_config(run / "config.resolved.yaml"))
 
 
+@pytest.mark.slow
 def test_command_prints_paths_and_accuracies(run: Path) -> None:
     import typer
 

@@ -23,6 +23,7 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=environment)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_the_gpu_check_says_so_where_there_is_no_gpu() -> None:
     for ended in (
@@ -34,6 +35,7 @@ def test_the_gpu_check_says_so_where_there_is_no_gpu() -> None:
         assert len(ended.stdout.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_the_gpu_check_passes(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     sizes = ("--size=tiny", "--speed-size=tiny", "--rows=1", "--max-inputs=48", "--max-targets=16", "--steps=1")
@@ -74,6 +76,7 @@ def test_a_check_that_fails_is_told_and_the_others_go_on(tmp_path: Path, monkeyp
     assert "no memory" in findings[1]["value"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "shown"),
     [

@@ -70,6 +70,7 @@ def test_ranges_outside_the_table_are_refused(tmp_path: Path) -> None:
         table.rows(24, 30)
 
 
+@pytest.mark.slow
 def test_real_rows_equal_those_of_datasets(real_data: Path, tmp_path: Path) -> None:
     """`datasets.load_dataset("parquet")` is the oracle: nested features, labels, lists and missing values."""
     import datasets

@@ -20,6 +20,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(toy: Toy, tmp_path: Path) -> None:
     assert build_toy(tmp_path / "again")
     assert contents(tmp_path / "again") == contents(toy.folder)
@@ -31,6 +32,7 @@ def copy(toy: Toy, tmp_path: Path) -> Path:
     return Path(shutil.copytree(toy.folder, tmp_path / "copy"))
 
 
+@pytest.mark.slow
 def test_another_seed_replaces_the_rows_and_keeps_the_templates(toy: Toy, copy: Path) -> None:
     assert build_toy(copy, seed=1)
     old, new = contents(toy.folder), contents(copy)
@@ -44,6 +46,7 @@ def test_a_second_call_does_nothing(copy: Path) -> None:
     assert not build_toy(copy)
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_written_again(toy: Toy, copy: Path) -> None:
     (copy / "data" / "mail" / "default" / "validation.jsonl").write_text("{}\n")
     assert build_toy(copy)
@@ -75,6 +78,7 @@ def test_the_catalogue_is_one_that_t0train_reads(toy: Toy) -> None:
         assert entry.eval_split == "validation"
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_toy_and_refuses_a_foreign_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HELD_OUT = ("restaurants", "mail", "about", "trip")
 
 

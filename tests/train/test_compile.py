@@ -17,6 +17,8 @@ from t0train.train import run as run_module
 from t0train.train import train
 from tests.train.helpers import assert_same_state, steps_of
 
+pytestmark = pytest.mark.slow
+
 SHORT = ("train.steps=2", "model.attention=sdpa", "train.batch={rows: 4, micro_rows: 2}")
 
 

@@ -63,6 +63,7 @@ def test_full_disk_at_an_event(small_disk: Path, configure: Callable[..., RunCon
     assert train(configure(f"output={folder}", "train.steps=2")).steps == 2
 
 
+@pytest.mark.slow
 def test_a_file_that_may_not_grow(world: Path, configure: Callable[..., RunConfig], tmp_path: Path) -> None:
     """The same failure of write() as on a full disk, for users who may not mount anything."""
     folder = tmp_path / "run"

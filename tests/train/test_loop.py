@@ -67,6 +67,7 @@ def test_load_model_reads_the_run_folder(straight: Path, tmp_path: Path) -> None
         assert torch.equal(parameter, saved[f"/model/{name}"])
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_bit_by_bit(straight: Path, world: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     process = start_training(world / "run.yaml", f"output={folder}", "train.checkpoint.every=5")
@@ -120,6 +121,7 @@ def test_a_killed_run_loses_no_more_than_the_minutes(straight: Path, world: Path
     assert_same_state(folder / "checkpoints" / "step-00000040", straight / "checkpoints" / "step-00000040", tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_stopped_run_continues_bit_by_bit(
     straight: Path, world: Path, tmp_path: Path, number: signal.Signals
@@ -143,6 +145,7 @@ def test_a_stopped_run_continues_bit_by_bit(
     assert_same_state(folder / "checkpoints" / "step-00000040", straight / "checkpoints" / "step-00000040", tmp_path)
 
 
+@pytest.mark.slow
 def test_several_threads_give_the_same_bits(configure: Callable[..., RunConfig], tmp_path: Path) -> None:
     torch.set_num_threads(2)
     results = []
@@ -162,6 +165,7 @@ def test_several_threads_give_the_same_bits(configure: Callable[..., RunConfig],
     assert_same_state(one, other, tmp_path)
 
 
+@pytest.mark.slow
 def test_adamw_bf16_examples_and_clipping(configure: Callable[..., RunConfig], tmp_path: Path) -> None:
     overrides = (
         "optimizer={name: adamw, lr: 0.002, warmup: 2, schedule: linear, max_grad_norm: 0.5}",
