@@ -65,7 +65,7 @@ def _mixture(config: RunConfig) -> Mixture | None:
     from t0train.mixture import build_mixture
 
     try:
-        return build_mixture(config.mixture, config.data, config.seed)
+        return build_mixture(config.mixture, config.data)
     except UserError as error:
         print(f"note: the card has no mixture table: {error}", file=sys.stderr)
         return None

@@ -75,7 +75,7 @@ def show(
     from t0train.mixture import build_mixture, by_dataset, check_sources
 
     config = load_config("t0", [f"mixture.name={name}", *(overrides or ())])
-    mixture = build_mixture(config.mixture, config.data, config.seed)
+    mixture = build_mixture(config.mixture, config.data)
     per_step = _examples_per_step(config, examples_per_row) if steps else None
     report = check_sources(mixture, config.data)
     _remark(*mixture.remarks, *report.remarks)
@@ -118,7 +118,7 @@ def check(
 
     resolved = Path(config, "config.resolved.yaml")
     run = load_config(resolved if resolved.is_file() else config, overrides or ())
-    mixture = build_mixture(run.mixture, run.data, run.seed)
+    mixture = build_mixture(run.mixture, run.data)
     report = check_sources(mixture, run.data)
     chosen = load_suite(suite or run.suite) if suite or run.suite else None
     leaks = leaks_of_run(mixture, chosen, run) if chosen else []

@@ -30,7 +30,7 @@ class MixtureChanges(Section):
     prompts: Literal["default", "all", "original", "one"] | Annotated[int, Field(ge=1)] = Field(
         "default",
         description="templates of each dataset: what the mixture names, all, original (original-task ones), "
-        "one (the first original-task one), or a number k (k drawn by the seed)",
+        "one (the first original-task one), or a number k (k drawn by prompts_seed)",
     )
     rate: Literal["default", "t0_cap", "proportional", "equal", "temperature"] = Field(
         "default", description="rate function; default: what the mixture names, and t0_cap if it names none"
@@ -53,6 +53,9 @@ class MixtureConfig(MixtureChanges):
         "t0",
         description="t0, t0p, t0pp, t0_3b, t0_single_prompt or t0_original_task_only; `catalogue` takes every "
         "dataset of data.catalogue that is not held out; or the path of a mixture file (configs/mixtures/)",
+    )
+    prompts_seed: int = Field(
+        0, ge=0, description="draws the templates where prompts is a number; the run's seed has no part in it"
     )
     rates_from: Literal["catalogue", "rows"] = Field(
         "catalogue", description="sizes that set the rates: the catalogue's train_size, or the rows at hand"

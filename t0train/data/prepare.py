@@ -76,7 +76,7 @@ def prepare(config: RunConfig, workers: int | None = None) -> list[Prepared]:
         UserError: rows that are not at hand, a template naming a missing column, a folder that cannot be written; after
             everything was prepared, tasks whose targets teach nothing (`data.allow_empty_targets`).
     """
-    mixture = build_mixture(config.mixture, config.data, config.seed)
+    mixture = build_mixture(config.mixture, config.data)
     check_sources(mixture, config.data).require()
     prepared = prepare_tasks(
         mixture.tasks,

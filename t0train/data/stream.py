@@ -249,7 +249,7 @@ def open_rows(config: RunConfig, verify: bool = True) -> RowStream:
         UserError: tasks that are not prepared or damaged (all of them are listed), that have no example, or whose
             targets teach nothing (`data.allow_empty_targets`).
     """
-    mixture = build_mixture(config.mixture, config.data, config.seed)
+    mixture = build_mixture(config.mixture, config.data)
     mixture = check_sources(mixture, config.data).require()
     vocabulary = load_vocabulary(config.data.vocabulary)
     store = store_folder(config.data.store)
@@ -263,7 +263,7 @@ def open_rows(config: RunConfig, verify: bool = True) -> RowStream:
     if not config.data.allow_empty_targets:
         refuse_faults(counts)
     mixture = replace(mixture, remarks=(*mixture.remarks, *remarks(counts)))
-    return RowStream(mixture, tokens, vocabulary, config.data, config.seed)
+    return RowStream(mixture, tokens, vocabulary, config.data)
 
 
 def _open_tasks(

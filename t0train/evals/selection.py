@@ -124,7 +124,7 @@ def training_part(suite: SuiteConfig, run: RunConfig) -> tuple[SuiteConfig, dict
     Raises:
         UserError: there is none of the first kind, or its scored rows are trained on.
     """
-    leaks = leaks_of_run(build_mixture(run.mixture, run.data, run.seed), suite, run)
+    leaks = leaks_of_run(build_mixture(run.mixture, run.data), suite, run)
     kinds: dict[str, str | None] = dict.fromkeys(task.dataset for task in suite.tasks)
     kinds |= {leak.dataset: leak.kind for leak in leaks}
     if wrong := sorted({leak.dataset for leak in leaks if leak.kind == "rows"}):  # of any of a dataset's entries

@@ -154,6 +154,6 @@ def _not_held_out(request: Request, suite: SuiteConfig) -> dict[str, dict[str, s
         return {}
     scored = suite.model_copy(update={"data": request.data or suite.data})
     try:
-        return describe_leaks(leaks_of_run(build_mixture(run.mixture, run.data, run.seed), scored, run))
+        return describe_leaks(leaks_of_run(build_mixture(run.mixture, run.data), scored, run))
     except UserError:  # its mixture's rows, templates or catalogue are gone
         return None

@@ -90,12 +90,12 @@ class Mixture:
         return task_rows(self.tasks, self.rates, self.probabilities, examples, rows or {}, mean_tokens or {})
 
 
-def load_mixture(name_or_path: str = "t0", seed: int = 0) -> Mixture:
+def load_mixture(name_or_path: str = "t0") -> Mixture:
     """The mixture of that name or file, with default settings: for notebooks. Raises as `build_mixture`."""
-    return build_mixture(MixtureConfig(name=name_or_path), DataConfig(), seed)
+    return build_mixture(MixtureConfig(name=name_or_path), DataConfig())
 
 
-def build_mixture(config: MixtureConfig, data: DataConfig, seed: int = 0) -> Mixture:
+def build_mixture(config: MixtureConfig, data: DataConfig) -> Mixture:
     """The mixture that a run trains on.
 
     Looks for rows only where it must: with `data.missing: drop` datasets that are not at hand are left out, and with
@@ -104,13 +104,12 @@ def build_mixture(config: MixtureConfig, data: DataConfig, seed: int = 0) -> Mix
     Args:
         config: which mixture, and the run's changes on it.
         data: catalogue, template folders, splits and source.
-        seed: draws the templates where `prompts` is a number.
 
     Raises:
         UserError: unknown mixture, dataset, template or pattern; no task left; sizes that the rates need are unknown.
     """
     definition = read_definition(config)
-    tasks, templates, remarks = _select(definition, data, seed)
+    tasks, templates, remarks = _select(definition, data, config.prompts_seed)
     datasets = {task.dataset.key: task.dataset for task in tasks}
     absent = _absent(datasets.values(), config, data)
     sizes = {key: dataset.train_size for key, dataset in datasets.items()}

@@ -65,6 +65,17 @@ def test_list_names_every_mixture_with_its_size() -> None:
     assert "t0_original_task_only" in run("list")[0]
 
 
+def test_prompts_are_drawn_by_their_own_seed() -> None:
+    def drawn(*overrides: str) -> set[str]:
+        document = json.loads(
+            run("show", "t0", "mixture.include=[glue/mrpc]", "mixture.prompts=3", *overrides, "--json")[0]
+        )
+        return {row["task"] for row in document["tasks"]}
+
+    assert drawn("seed=1") == drawn("seed=2") == drawn()
+    assert len({frozenset(drawn(f"mixture.prompts_seed={seed}")) for seed in range(5)}) > 1
+
+
 def test_json_csv_and_table_show_the_same_mixture() -> None:
     mixture = load_mixture("t0_single_prompt")
     document = json.loads(run("show", "t0_single_prompt", "--json")[0])

@@ -54,9 +54,9 @@ class Collection:
         }
         return DataConfig(**{**own, **keys})
 
-    def mixture(self, name: str = "catalogue", seed: int = 0, data: DataConfig | None = None, **keys: Any) -> Mixture:
+    def mixture(self, name: str = "catalogue", data: DataConfig | None = None, **keys: Any) -> Mixture:
         """A mixture of its datasets."""
-        return build_mixture(MixtureConfig(name=name, **keys), data or self.data(), seed)
+        return build_mixture(MixtureConfig(name=name, **keys), data or self.data())
 
     def put_rows(self, **counts: int) -> None:
         """Write training rows; `cars_old=3` is the subset old of cars."""

@@ -61,7 +61,7 @@ def test_probabilities_are_rates_over_their_sum(collection: Collection) -> None:
 
 def test_k_prompts_are_drawn_by_the_seed_and_nested(collection: Collection) -> None:
     def drawn(k: int, seed: int) -> set[str]:
-        return set(rates(collection.mixture(seed=seed, prompts=k, include=["cars/new"])))
+        return set(rates(collection.mixture(prompts_seed=seed, prompts=k, include=["cars/new"])))
 
     assert all(len(drawn(k, 0)) == min(k, 4) for k in (1, 2, 3, 9))
     assert all(drawn(1, seed) < drawn(2, seed) < drawn(3, seed) for seed in range(8))
