@@ -17,9 +17,10 @@ from t0train.core.events import read_events
 from t0train.core.progress import progress
 from t0train.core.stop import StopRequest, stop_on_signals
 from t0train.data import RowStream, open_rows
-from t0train.distributed import World, find_place, join
+from t0train.distributed import World, code_and_settings, find_place, join, require_agreement
 from t0train.mixture import check_leaks, describe_leaks, leak_notes
 from t0train.train.lock import run_lock
+from t0train.train.resume import identity
 from t0train.train.run import Run, Say, start_run
 
 
@@ -64,8 +65,8 @@ def train(config: RunConfig, resume: str = "auto", say: Say = _to_stderr, force_
         force_new_mixture: continue from a checkpoint of another mixture; deviations.json says so.
 
     Raises:
-        UserError: bad input, a mixture that holds what the suite judges (`leaks.held_out`), a full or read-only disk,
-            or a loss that is not finite (`NonFiniteError`).
+        UserError: bad input, processes that differ in code, configuration or data, a mixture that holds what the suite
+            judges (`leaks.held_out`), a full or read-only disk, or a loss that is not finite (`NonFiniteError`).
         PreemptedError: SIGTERM or SIGUSR1 came; a checkpoint of the step then done is written, if one was done.
         LostContactError: another process of the run is gone.
         QuietError: another process of the run raises one of these.
@@ -73,6 +74,7 @@ def train(config: RunConfig, resume: str = "auto", say: Say = _to_stderr, force_
     place = find_place()
     shared = place.size > 1 or resolve_strategy(config.train, place.size) != "single"
     with stop_on_signals() as stop, join(place, config.train.device, shared, config.train.timeout_s) as world:
+        require_agreement(world, {**code_and_settings(config), "--force-new-mixture": force_new_mixture})
         _refuse_what_does_not_fit(config, world)
         return _train(config, resume, world, say if world.is_first else _silently, force_new_mixture, stop)
 
@@ -132,10 +134,12 @@ def _end_if_asked(stop: StopRequest, world: World) -> None:
 
 
 def _open_stream(config: RunConfig, world: World) -> RowStream:
-    """The first process checks the token store, then the others open it."""
+    """The first process checks the token store, then the others open it, and find the same there."""
     opened: list[RowStream] = []
     world.from_first(lambda: opened.append(open_rows(config)))
-    return opened[0] if opened else open_rows(config, verify=False)
+    world.together(lambda: None if opened else opened.append(open_rows(config, verify=False)))
+    require_agreement(world, identity(config, opened[0]))
+    return opened[0]
 
 
 def _result(run: Run, checkpoint: Path) -> RunResult:

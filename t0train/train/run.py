@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -28,7 +28,7 @@ from t0train.core.files import (
 )
 from t0train.core.seeds import derive_seed
 from t0train.data import RowBatch, RowPlan, RowState, RowStream, Vocabulary
-from t0train.distributed import Engine, World, build_engine, precision
+from t0train.distributed import Engine, World, build_engine, precision, require_agreement
 from t0train.model import (
     T5,
     canary,
@@ -317,6 +317,8 @@ def _beginning(
     if config.model.start != "random":
         world.from_first(lambda: find_weights(config.model.start))  # from the hub once; the others find it in the cache
     start = open_start(config)
+    found = {"architecture": asdict(start.config), "folder": start.report and start.report.source.name}
+    require_agreement(world, {f"model.start ({key})": value for key, value in found.items()})
     if start.report:
         check_vocabulary(start.report.source, vocabulary)
         say(f"weights: {start.report}")

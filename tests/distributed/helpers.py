@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +89,13 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def start_like_srun(processes: int, *arguments: str) -> list[subprocess.Popen[str]]:
-    """Start a script in several processes with the environment that srun gives, and nothing that watches over them."""
+def start_like_srun(
+    processes: int, *arguments: str, of_last: Sequence[str] = (), environment_of_last: Mapping[str, str] | None = None
+) -> list[subprocess.Popen[str]]:
+    """Start a script in several processes with the environment that srun gives, and nothing that watches over them.
+
+    `of_last` are further arguments of the last process, `environment_of_last` further variables.
+    """
     shared = {
         "SLURM_NTASKS": str(processes),
         "SLURM_STEP_ID": "0",
@@ -99,10 +104,17 @@ def start_like_srun(processes: int, *arguments: str) -> list[subprocess.Popen[st
         "SLURM_STEP_NODELIST": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
     }
+    last = processes - 1
     return [
         subprocess.Popen(
-            [sys.executable, *arguments],
-            env={**ENVIRONMENT, **shared, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
+            [sys.executable, *arguments, *(of_last if rank == last else ())],
+            env={
+                **ENVIRONMENT,
+                **shared,
+                "SLURM_PROCID": str(rank),
+                "SLURM_LOCALID": str(rank),
+                **((environment_of_last or {}) if rank == last else {}),
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
