@@ -85,7 +85,7 @@ class DataConfig(Section):
         "error", description="what to do when a dataset of the mixture is not at hand"
     )
     allow_empty_targets: bool = bookkeeping(
-        False, "go on where every target of a task teaches nothing (<NO LABEL>, blank, unknown tokens alone, ...)"
+        False, "go on where every target of a task teaches nothing (<NO LABEL>, blank, a null, ...)"
     )
     max_inputs: int = Field(1024, ge=1, description="tokens of a row's input side")
     max_targets: int = Field(256, ge=1, description="tokens of a row's target side")
