@@ -263,7 +263,7 @@ def open_rows(config: RunConfig, verify: bool = True) -> RowStream:
     if not config.data.allow_empty_targets:
         refuse_faults(counts)
     mixture = replace(mixture, remarks=(*mixture.remarks, *remarks(counts)))
-    return RowStream(mixture, tokens, vocabulary, config.data)
+    return RowStream(mixture, tokens, vocabulary, config.data, config.seed)
 
 
 def _open_tasks(
