@@ -16,8 +16,8 @@ from t0train.evals.bigbench import big_bench_prompts
 from t0train.evals.prompts import RankedPrompt, stored_prompts
 from t0train.evals.suites import Missing, SuiteEntry, resolve_suite, split_missing, task_files
 from t0train.evals.texts import EMPTY_TARGET, TextPrompt, text_prompts
-from t0train.tasks import Dataset, list_missing, load_catalogue, open_table
-from t0train.tasks.files import content_identity
+from t0train.tasks import Dataset, Watch, list_missing, load_catalogue, open_table, parse_split
+from t0train.tasks.files import content_identity, file_states
 
 _NO_ROW = "no prompt applies to any row that was drawn"
 _NO_SCORES = 'no example that was drawn has "target_scores", so there are no choices to rank'
@@ -82,8 +82,13 @@ def build_jobs(
 
 def _job(entry: SuiteEntry, source: str, vocabulary: Vocabulary, store: Path, limit: int | None, seed: int) -> Job:
     if entry.asked.kind == "bigbench":
-        revision = content_identity(task_files(Path(source, entry.dataset.key)))
-        return Job(entry, revision, ranked=big_bench_prompts(entry, source, vocabulary, limit, seed))
+        folder = Path(source, entry.dataset.key)
+        opened = file_states(task_files(folder))
+        watch = Watch(str(folder), parse_split(entry.split), lambda: file_states(task_files(folder)) == opened)
+        prompts = big_bench_prompts(entry, source, vocabulary, limit, seed)
+        revision = content_identity(task_files(folder))
+        watch.check()
+        return Job(entry, revision, ranked=prompts)
     table = open_table(entry.dataset, entry.split, source)
     if entry.asked.kind == "generate":
         return Job(entry, table.revision, texts=text_prompts(entry, table, vocabulary, limit, seed))

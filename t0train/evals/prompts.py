@@ -115,6 +115,7 @@ def stored_prompts(
     prepared = prepare_tasks(
         entry.tasks, lambda _: entry.split, source, vocabulary, store, workers=os.cpu_count() or 1, seed=seed
     )
+    table.watch.check()  # what was prepared are the rows of this table
     drawn = draw_rows(entry, table.num_rows, limit, seed)
     read = cache(partial(drawn_rows, entry, table, drawn))  # once for all prompts, if it is needed
     return [

@@ -87,11 +87,17 @@ class Table:
             start: first row.
             stop: end, not included; default: the last row.
             columns: read these only; default: all. Reading few of them spares much time where rows are long.
+
+        Raises:
+            UserError: the files changed since the table was opened.
         """
         first, last = self._start + start, self._start + min(self.num_rows if stop is None else stop, self.num_rows)
         if not self._start <= first <= last:
             raise IndexError(f"rows {start}:{stop} of a table of {self.num_rows} rows")
-        return self._reader.read(first, last, None if columns is None else list(columns))
+        try:
+            return self._reader.read(first, last, None if columns is None else list(columns))
+        finally:  # that a file was written to is the better message where it cannot be read for this reason
+            self.watch.check()
 
 
 def open_table(dataset: Dataset, split: str, source: str) -> Table:

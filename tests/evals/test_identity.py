@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from t0train.config import SuiteConfig
+from t0train.core.errors import UserError
 from t0train.data import Vocabulary, load_vocabulary
-from t0train.evals import evaluate
+from t0train.evals import evaluate, jobs
 from tests.evals.conftest import small_model
 from tests.evals.films import CATALOGUE, ROWS, train_vocabulary, write_films
 from tests.evals.test_bigbench import COLOURS, write
@@ -75,3 +76,27 @@ def test_other_rows_texts_vocabularies_and_measures_are_told_apart(
     rows = films / "data" / "films" / "default" / "validation.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS[::-1]))
     assert changed(third, identities(films, vocabulary)) == {"films", *RANKED, WRITTEN}
+
+
+@pytest.mark.parametrize("kind", ["text_prompts", "stored_prompts", "big_bench_prompts"])
+def test_rows_that_change_while_an_evaluation_reads_them_are_refused(
+    films: Path, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Results would pair the identity of some rows with scores of others."""
+    before = identities(films, vocabulary)
+    real = getattr(jobs, kind)
+    rows = films / "data" / "films" / "default" / "validation.jsonl"
+    task = films / "data" / "bigbench" / BIG / "task.json"
+
+    def read_after_a_change(*arguments: Any) -> Any:
+        rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS[::-1]))
+        task.write_text(task.read_text().replace("grass", "lawn"))
+        read = real(*arguments)
+        task.write_text(task.read_text().replace("grass", "meadow"))
+        return read
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, kind, read_after_a_change)
+        with pytest.raises(UserError, match="changed while they were being read"):
+            identities(films, vocabulary)
+    assert changed(before, identities(films, vocabulary)) > {"films", f"bigbench/{BIG}"}

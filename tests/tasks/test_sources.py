@@ -122,6 +122,24 @@ def test_revision_is_the_content_and_the_slice(tmp_path: Path) -> None:
     assert open_table(MINE, "train", str(path.parents[2])).revision != revision
 
 
+@pytest.mark.parametrize("how", ["replaced", "written to", "removed"])
+def test_rows_of_files_that_changed_since_are_refused(tmp_path: Path, how: str) -> None:
+    """Otherwise they would be taken for what `revision` tells."""
+    path = put(tmp_path)
+    table = open_table(MINE, "train", str(tmp_path))
+    assert table.rows() == ROWS
+    if how == "replaced":
+        put(tmp_path / "new", ROWS[::-1]).replace(path)
+    elif how == "written to":
+        put(tmp_path, ROWS[::-1])
+    else:
+        path.unlink()
+    with pytest.raises(UserError, match="split train changed while"):
+        table.rows()
+    if how != "removed":
+        assert open_table(MINE, "train", str(tmp_path)).rows() == ROWS[::-1]
+
+
 def test_missing_things_are_named(tmp_path: Path) -> None:
     put(tmp_path)
     with pytest.raises(UserError, match=r"no split 'validation' in .*; there: train"):
