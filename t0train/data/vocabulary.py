@@ -149,7 +149,8 @@ def _load(content: bytes, path: Path) -> Any:
     """The library's processor for a serialised model."""
     model = sentencepiece.SentencePieceProcessor()
     try:
-        readable = bool(content) and model.LoadFromSerializedProto(content) and model.get_piece_size() > 0
+        readable = model.LoadFromSerializedProto(content) and _is_whole(content)
+        model.id_to_piece(list(range(model.get_piece_size())))  # fails for bytes that are no UTF-8
     except (RuntimeError, ValueError):  # its text names a line of C++
         readable = False
     if not readable:
@@ -158,6 +159,18 @@ def _load(content: bytes, path: Path) -> Any:
             "data.vocabulary to another one."
         )
     return model
+
+
+def _is_whole(content: bytes) -> bool:
+    """Whether the settings are there that follow the pieces: the pieces alone are what is left of a file cut short."""
+    from google.protobuf.message import DecodeError
+    from sentencepiece.sentencepiece_model_pb2 import ModelProto
+
+    try:
+        model = ModelProto.FromString(content)
+    except DecodeError:
+        return False
+    return bool(model.pieces) and model.HasField("trainer_spec") and model.HasField("normalizer_spec")
 
 
 def _lacks_sentinels(model: Any) -> bool:
@@ -191,7 +204,15 @@ def refuse_other_vocabulary(vocabulary: Vocabulary, folder: Path) -> None:
             of those files is damaged.
     """
     pieces = vocabulary.pieces()
-    theirs = _tokens_of(folder)
+    try:
+        theirs = _tokens_of(folder)
+        if odd := [token for i, token in theirs if not isinstance(i, int) or not isinstance(token, str)]:
+            raise TypeError(f"{odd[0]!r} is no token, or has no number")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"the tokenizer files in {folder} do not list tokens and ids as transformers writes them "
+            f"({type(error).__name__}: {error}); get the model again."
+        ) from error
     wrong = sorted((i, token) for i, token in theirs if not _is_known(i, token, pieces))
     if wrong:
         i, token = wrong[0]
@@ -222,7 +243,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {error}; get the model again.") from error
     return content if isinstance(content, dict) else {}
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 from sentencepiece import SentencePieceProcessor
+from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from t0train.core.errors import UserError
 from t0train.data import Vocabulary, load_vocabulary, refuse_other_vocabulary
@@ -179,7 +180,19 @@ def test_the_fingerprint_is_that_of_the_bytes_that_were_read(vocabulary_file: Pa
 def test_damaged_models_are_refused_in_a_sentence(vocabulary_file: Path, tmp_path: Path) -> None:
     whole = vocabulary_file.read_bytes()
     path = tmp_path / "spiece.model"
-    for content in (b"", whole[: len(whole) // 2], whole[:-1], bytes(1000), b"\x1f\x8b\x08" * 300, b"<html></html>"):
+    cut_between_pieces = ModelProto(pieces=ModelProto.FromString(whole).pieces[:200]).SerializeToString()
+    assert whole.startswith(cut_between_pieces)  # the library takes it without a word
+    no_utf8 = whole.replace("\u2581".encode(), b"\xff\xff\xff")
+    for content in (
+        b"",
+        whole[: len(whole) // 2],
+        whole[:-1],
+        bytes(1000),
+        b"\x1f\x8b\x08" * 300,
+        b"<html></html>",
+        cut_between_pieces,
+        no_utf8,
+    ):
         path.write_bytes(content)
         with pytest.raises(UserError, match=rf"spiece\.model is not a sentencepiece model, .*{len(content):,} bytes"):
             load_vocabulary(path)
@@ -222,9 +235,15 @@ def test_a_model_made_for_another_vocabulary_is_told(vocabulary_file: Path, tmp_
     write("tokenizer.json", {"model": {"vocab": [[piece, 0.0] for piece in [*pieces[:-1], "other"]]}})
     with pytest.raises(UserError, match=f"id {len(pieces) - 1}, is 'other' there"):
         refuse_other_vocabulary(vocabulary, tmp_path)
-    (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(UserError, match=r"tokenizer\.json is not JSON"):
-        refuse_other_vocabulary(vocabulary, tmp_path)
+    for text in ("{", "[" * 100_000):
+        (tmp_path / "tokenizer.json").write_text(text)
+        with pytest.raises(UserError, match=r"tokenizer\.json is not JSON"):
+            refuse_other_vocabulary(vocabulary, tmp_path)
+    odd = [{"added_tokens": [5]}, {"added_tokens": [{"id": 1}]}, {"model": []}, {"model": {"vocab": [[[], 0.0]]}}]
+    for content in [*odd, {"model": {"vocab": [1]}}, {"added_tokens": [{"id": "x", "content": "a"}]}]:
+        write("tokenizer.json", content)
+        with pytest.raises(UserError, match=r"do not list tokens and ids as transformers writes them \("):
+            refuse_other_vocabulary(vocabulary, tmp_path)
 
 
 def test_what_is_no_t5_vocabulary_is_refused(tmp_path: Path) -> None:
