@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from t0train.core.errors import EXIT_FAILED, EXIT_PREEMPTED, UserError
 from t0train.core.stop import StopRequest, stop_on_signals
-from t0train.distributed.place import LAUNCHER
+from t0train.distributed.place import LAUNCHER, find_place
 
 _PATIENCE_S = 30.0  # for the other processes to end after the first one that failed
 
@@ -28,8 +28,8 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     """
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-    if "RANK" in os.environ:
-        raise UserError("--nproc starts processes itself; leave it out under torchrun or srun.")
+    if "RANK" in os.environ or find_place().size > 1:
+        raise UserError("--nproc starts processes itself; leave it out under torchrun, srun or mpirun.")
     # wherever the processes die, the store stays until this process ends
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(minutes=5))
     shared = {
