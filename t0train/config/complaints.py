@@ -14,7 +14,7 @@ from t0train.config.typed import Refused, dotted_keys
 from t0train.core.errors import UserError, nearest
 
 Model = TypeVar("Model", bound=BaseModel)
-_MOST_LINES = 20
+_MOST_LINES, _MOST_CHARACTERS = 20, 200
 
 
 def check(model: type[Model], values: dict[str, Any], origin: Path) -> Model:
@@ -45,12 +45,18 @@ def _complaint(model: type[BaseModel], problem: Any) -> tuple[str, str]:
         reason = getattr(found, "reason", "")
         return (
             key,
-            f"{key}: found {found!r}, but a section with keys of its own is expected. {reason}".rstrip(),
+            f"{key}: found {_shown(found)}, but a section with keys of its own is expected. {reason}".rstrip(),
         )
     if isinstance(found, Refused) and found.reason:
-        return key, f"{key}: found {found!r}. {found.reason}"
+        return key, f"{key}: found {_shown(found)}. {found.reason}"
     hint = " (T5 overflows in fp16; use bf16)" if found in ("fp16", "float16") else ""
-    return key, f"{key}: found {found!r}. {message}{hint}." if key else f"{message}."
+    sentence = f"{message}{hint}" if message.endswith("?") else f"{message}{hint}."
+    return key, f"{key}: found {_shown(found)}. {sentence}" if key else sentence
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."
 
 
 def _suggest(model: type[BaseModel], where: Sequence[str | int]) -> str:

@@ -2,11 +2,47 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from t0train.config.architecture import SIZES
 from t0train.config.paths import ConfigPath
+from t0train.core.errors import nearest
+
+MOST = 10**9
+"""Of steps, and of whatever else has no smaller limit: far more than any run has, so a slip of the keyboard."""
+MOST_ROWS = 10**6
+MOST_TOKENS = 2**16
+MOST_PROMPTS = 10**4
+LARGEST_SEED = 2**63 - 1
+_LONGEST_NAME = 100  # a folder's name has up to 255 bytes, with what is put before and behind it
+
+
+def check_name(text: str) -> str:
+    """The text, which becomes (a part of) the name of a folder or file.
+
+    Raises:
+        ValueError: characters that not every file system and shell takes as they are, or too many of them.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text) or len(text) > _LONGEST_NAME:
+        raise ValueError(
+            "It names a folder: expected a letter or digit (without accent), then letters, digits, dots, hyphens and "
+            f"underscores, {_LONGEST_NAME} characters at most"
+        )
+    return text
+
+
+def _check_size(text: str) -> str:
+    if text and text not in SIZES:
+        raise ValueError(f"There is no such size; {nearest(text[:_LONGEST_NAME], SIZES)}")
+    return text
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+Factor = Annotated[float, Field(ge=1e-6, le=1e6)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 def bookkeeping(default: Any, description: str, **constraints: Any) -> Any:
@@ -27,7 +63,7 @@ class MixtureChanges(Section):
         [], description="keep only tasks that match one of these patterns (dataset, family, task)"
     )
     exclude: list[str] = Field([], description="drop tasks that match one of these patterns (dataset, family, task)")
-    prompts: Literal["default", "all", "original", "one"] | Annotated[int, Field(ge=1)] = Field(
+    prompts: Literal["default", "all", "original", "one"] | Annotated[int, Field(ge=1, le=MOST_PROMPTS)] = Field(
         "default",
         description="templates of each dataset: what the mixture names, all, original (original-task ones), "
         "one (the first original-task one), or a number k (k drawn by prompts_seed)",
@@ -36,14 +72,15 @@ class MixtureChanges(Section):
         "default", description="rate function; default: what the mixture names, and t0_cap if it names none"
     )
     cap: int | None = Field(
-        None, ge=1, description="examples above which a dataset's rate is capped (t0_cap, temperature); empty: 500,000"
+        None,
+        ge=1,
+        le=10**12,
+        description="examples above which a dataset's rate is capped (t0_cap, temperature); empty: 500,000",
     )
     temperature: float | None = Field(
-        None, gt=0, description="rates are raised to 1/temperature (rate: temperature); empty: 1"
+        None, ge=0.1, le=1e6, description="rates are raised to 1/temperature (rate: temperature); empty: 1"
     )
-    scale: dict[str, Annotated[float, Field(gt=0)]] = Field(
-        {}, description="factors on the rates of the tasks that match a pattern"
-    )
+    scale: dict[str, Factor] = Field({}, description="factors on the rates of the tasks that match a pattern")
 
 
 class MixtureConfig(MixtureChanges):
@@ -55,7 +92,10 @@ class MixtureConfig(MixtureChanges):
         "dataset of data.catalogue that is not held out; or the path of a mixture file (configs/mixtures/)",
     )
     prompts_seed: int = Field(
-        0, ge=0, description="draws the templates where prompts is a number; the run's seed has no part in it"
+        0,
+        ge=0,
+        le=LARGEST_SEED,
+        description="draws the templates where prompts is a number; the run's seed has no part in it",
     )
     rates_from: Literal["catalogue", "rows"] = Field(
         "catalogue", description="sizes that set the rates: the catalogue's train_size, or the rows at hand"
@@ -87,10 +127,12 @@ class DataConfig(Section):
     allow_empty_targets: bool = bookkeeping(
         False, "go on where every target of a task teaches nothing (<NO LABEL>, blank, a null, ...)"
     )
-    max_inputs: int = Field(1024, ge=1, description="tokens of a row's input side")
-    max_targets: int = Field(256, ge=1, description="tokens of a row's target side")
+    max_inputs: int = Field(1024, ge=1, le=MOST_TOKENS, description="tokens of a row's input side")
+    max_targets: int = Field(256, ge=1, le=MOST_TOKENS, description="tokens of a row's target side")
     packing: Literal["next_fit", "best_fit", "none"] = Field("next_fit", description="next_fit is the original's rule")
-    workers: int = bookkeeping(2, "threads that build batches ahead of training; 0 builds them in the loop", ge=0)
+    workers: int = bookkeeping(
+        2, "threads that build batches ahead of training; 0 builds them in the loop", ge=0, le=256
+    )
 
 
 class ModelConfig(Section):
@@ -99,8 +141,15 @@ class ModelConfig(Section):
     start: Annotated[str, ConfigPath(words=("random",), other="hub id")] = Field(
         "google/t5-xxl-lm-adapt", description="hub id or folder of the weights, or `random`"
     )
-    size: str = Field("", description="tiny, mini, small, base, large, xl or xxl; needed when start is `random`")
-    vocabulary_size: int = Field(32_128, ge=2, description="rows of the embedding and of the head (start: random)")
+    size: Annotated[str, AfterValidator(_check_size)] = Field(
+        "", description="tiny, mini, small, base, large, xl or xxl; needed when start is `random`"
+    )
+    vocabulary_size: int = Field(
+        32_128,
+        ge=2,
+        le=2**16,  # the token store's ids have 16 bits
+        description="rows of the embedding and of the head (start: random)",
+    )
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout rate, in the five places of the original")
     dropout_style: Literal["mesh", "elementwise"] = Field(
         "mesh", description="mesh: masks shared along the length axis"
@@ -121,28 +170,41 @@ class OptimizerConfig(Section):
 
     name: Literal["adafactor", "adamw"] = Field("adafactor", description="optimizer")
     preset: Literal["t5", "hf"] = Field("t5", description="adafactor: constants of Mesh TensorFlow or of transformers")
-    lr: float = Field(1e-3, gt=0, description="learning rate at its highest")
+    lr: float = Field(1e-3, ge=1e-12, le=1e38, description="learning rate at its highest; adamw: at most 1")
     schedule: Literal["constant", "linear", "inverse_sqrt"] = Field(
         "constant", description="learning rate over the steps"
     )
-    warmup: int = Field(0, ge=0, description="steps of linear warm-up")
+    warmup: int = Field(0, ge=0, le=MOST, description="steps of linear warm-up")
     final_fraction: float = Field(0.0, ge=0, le=1, description="linear: the rate falls to this fraction of lr")
     step_offset: int = Field(
-        0, ge=0, description="adafactor: steps that its decay clock counts as done before the first one"
+        0, ge=0, le=MOST, description="adafactor: steps that its decay clock counts as done before the first one"
     )
-    min_dim_size_to_factor: int | None = Field(None, ge=1, description="adafactor: smallest dimension that is factored")
-    clip_threshold: float = Field(1.0, gt=0, description="adafactor: largest RMS of an update")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="adamw: decay of the moments")
-    weight_decay: float = Field(0.0, ge=0, description="adamw: decoupled weight decay")
-    max_grad_norm: float | None = Field(None, gt=0, description="clip the gradient's global norm; T0 did not")
+    min_dim_size_to_factor: int | None = Field(
+        None, ge=1, le=MOST, description="adafactor: smallest dimension that is factored"
+    )
+    clip_threshold: float = Field(1.0, ge=1e-9, le=1e9, description="adafactor: largest RMS of an update")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="adamw: decay of the moments")
+    weight_decay: float = Field(0.0, ge=0, le=100, description="adamw: decoupled weight decay")
+    max_grad_norm: float | None = Field(
+        None, ge=1e-9, le=1e9, description="clip the gradient's global norm; T0 did not"
+    )
+
+    @model_validator(mode="after")
+    def _adamw_moves_parameters_by_its_rate(self) -> OptimizerConfig:
+        if self.name == "adamw" and self.lr > 1:
+            raise ValueError(
+                f"optimizer.lr is {self.lr:g}, and adamw changes every parameter by about as much in each step; give 1 "
+                "at most (usual: 1e-5 to 1e-3)"
+            )
+        return self
 
 
 class BatchConfig(Section):
     """How much one step sees: a number of packed rows (the original), or a number of examples."""
 
-    rows: int | None = Field(1024, ge=1, description="packed rows per step")
-    examples: int | None = Field(None, ge=1, description="examples per step, instead of rows")
-    micro_rows: int = bookkeeping(16, "rows that go through the model at once", ge=1)
+    rows: int | None = Field(1024, ge=1, le=MOST_ROWS, description="packed rows per step")
+    examples: int | None = Field(None, ge=1, le=MOST_ROWS, description="examples per step, instead of rows")
+    micro_rows: int = bookkeeping(16, "rows that go through the model at once", ge=1, le=MOST_ROWS)
 
     @model_validator(mode="before")
     @classmethod
@@ -166,26 +228,28 @@ class LossConfig(Section):
     denominator: Literal["padded", "tokens", "examples"] = Field(
         "padded", description="padded: rows x max_targets, padding included (the original)"
     )
-    z_loss: float = Field(1e-4, ge=0, description="weight of the squared log-partition")
-    chunk: int = bookkeeping(1024, "target positions whose logits exist at once", ge=1)
+    z_loss: float = Field(1e-4, ge=0, le=100, description="weight of the squared log-partition")
+    chunk: int = bookkeeping(1024, "target positions whose logits exist at once", ge=1, le=MOST)
 
 
 class CheckpointConfig(Section):
     """When checkpoints are written, and which stay. The one of the last step counts as a regular one."""
 
-    every: int = bookkeeping(500, "steps between regular checkpoints", ge=1)
-    keep: int = bookkeeping(2, "regular checkpoints kept, the newest first", ge=1)
+    every: int = bookkeeping(500, "steps between regular checkpoints", ge=1, le=MOST)
+    keep: int = bookkeeping(2, "regular checkpoints kept, the newest first", ge=1, le=MOST)
     keep_every: int | None = bookkeeping(
         None,
         "steps between checkpoints that stay for good, further to those of `keep`; empty: none, but with train.select "
         "all regular ones, as it compares them",
         ge=1,
+        le=MOST,
     )
     minutes: float | None = bookkeeping(
         None,
         "write a temporary checkpoint when this many minutes have passed since the last one; the next checkpoint takes "
         "its place (so with the one that SIGTERM has written); empty: regular ones only",
         gt=0,
+        le=525_600,  # a year
     )
     asynchronous: bool = bookkeeping(False, "copy the state to host memory and go on training while it is written")
 
@@ -204,7 +268,7 @@ class DeepSpeedConfig(Section):
 class TrainConfig(Section):
     """The loop."""
 
-    steps: int = Field(12_200, ge=1, description="optimizer steps")
+    steps: int = Field(12_200, ge=1, le=MOST, description="optimizer steps")
     batch: BatchConfig = Field(default_factory=BatchConfig)
     loss: LossConfig = Field(default_factory=LossConfig)
     precision: Literal["bf16", "fp32"] = Field("bf16", description="compute precision over fp32 parameters")
@@ -220,10 +284,15 @@ class TrainConfig(Section):
         "auto", "how processes share the model; auto: fsdp for several, single for one"
     )
     copies: int | None = bookkeeping(
-        None, "hsdp: copies of the model, each spread over its own processes; empty: one on each machine", ge=1
+        None,
+        "hsdp: copies of the model, each spread over its own processes; empty: one on each machine",
+        ge=1,
+        le=10**5,
     )
     deepspeed: DeepSpeedConfig = Field(default_factory=DeepSpeedConfig)
-    timeout_s: float = bookkeeping(1800.0, "seconds that a process waits for the others before it gives up", gt=0)
+    timeout_s: float = bookkeeping(
+        1800.0, "seconds that a process waits for the others before it gives up", gt=0, le=1e6
+    )
     activation_checkpointing: Literal["none", "block", "selective"] = bookkeeping(
         "none", "what a block computes again in the backward pass: nothing; all; all but matrix products with weights"
     )
@@ -252,7 +321,7 @@ class LeaksConfig(Section):
         "what of the suite the mixture must not train on, or the run does not start: families of tasks (zero-shot), "
         "datasets, or only the scored rows",
     )
-    ngram: int = bookkeeping(13, "words of the n-grams that `mixture check --ngrams` compares", ge=1)
+    ngram: int = bookkeeping(13, "words of the n-grams that `mixture check --ngrams` compares", ge=1, le=1000)
     threshold: float = bookkeeping(
         0.2, "a scored row overlaps if at least this share of its n-grams stands in training rows", gt=0, le=1
     )
@@ -261,11 +330,11 @@ class LeaksConfig(Section):
 class RunConfig(Section):
     """A whole run: `t0train train CONFIG` and all that follows it."""
 
-    name: str = bookkeeping("t0", "name of the run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: Name = bookkeeping("t0", "name of the run")
     output: Annotated[str, ConfigPath()] = bookkeeping(
         "", "run folder; empty: runs/<name>, and runs/<name>-seed<seed> for other seeds than 0"
     )
-    seed: int = bookkeeping(0, "seed of the order, the dropout masks and random weights", ge=0)
+    seed: int = bookkeeping(0, "seed of the order, the dropout masks and random weights", ge=0, le=LARGEST_SEED)
     suite: Annotated[str, ConfigPath(other="name")] = bookkeeping(
         "", "evaluation suite of the run: a name of configs/evals/ or a path"
     )

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from t0train.config.load import load_yaml, locate
 from t0train.config.paths import ConfigPath
-from t0train.config.schema import Section
+from t0train.config.schema import MOST, MOST_PROMPTS, MOST_TOKENS, Name, Section, check_name
 
 Metric = Literal["f1", "exact_match", "token_f1", "contains", "rouge1", "rouge2", "rougeL", "bleu"]
 Normalise = Literal["sum", "mean_tokens", "mean_chars"]
 
-
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # becomes the name of a folder or file
 UNTRAINED = "-untrained"
 """Ending of the folder with a suite's results of a run's model before training, `RUN/eval/SUITE-untrained`."""
 OVERLAPS = "leaks.json"
@@ -32,7 +29,7 @@ class SuiteTask(Section):
         "without, the model writes; bigbench: ranked, read from <source>/bigbench/<task>/task.json",
     )
     split: str = Field("validation", description="split, sliced if need be: test[:1000]; not for bigbench")
-    prompts: Literal["all", "original", "one"] | Annotated[int, Field(ge=1)] | list[str] = Field(
+    prompts: Literal["all", "original", "one"] | Annotated[int, Field(ge=1, le=MOST_PROMPTS)] | list[str] = Field(
         "all",
         description="all templates of that kind, the original-task ones, the first, k of them, or their names; "
         "not for bigbench, whose tasks bring their own",
@@ -42,7 +39,9 @@ class SuiteTask(Section):
         description="rank and bigbench: what is compared between choices: sum of the log-probabilities of a choice's "
         "tokens (the original), or that sum divided by its tokens (EOS included) or by its characters",
     )
-    limit: int | None = Field(None, ge=1, description="score this many rows, drawn by a fixed seed; all when empty")
+    limit: int | None = Field(
+        None, ge=1, le=MOST, description="score this many rows, drawn by a fixed seed; all when empty"
+    )
     metrics: list[Metric] = Field(
         [],
         description="rank: f1 beside the accuracy; generate: any of the others, the first with intervals",
@@ -50,7 +49,7 @@ class SuiteTask(Section):
     references: str = Field(
         "", description="generate: column (dotted) with all right answers, beside the template's own target"
     )
-    max_new_tokens: int = Field(256, ge=1, description="generate: longest answer")
+    max_new_tokens: int = Field(256, ge=1, le=MOST_TOKENS, description="generate: longest answer")
     caveat: str = Field("", description="what to know before reading anything into the figure; shown beside it")
 
     @model_validator(mode="after")
@@ -60,10 +59,11 @@ class SuiteTask(Section):
             "generate": {"normalise"},
             "bigbench": {"split", "prompts", "metrics", "references", "max_new_tokens"},
         }[self.kind]
-        if wrong := sorted(of_others & self.model_fields_set):
+        defaults = {key: type(self).model_fields[key].default for key in of_others}
+        if wrong := sorted(key for key in of_others if getattr(self, key) != defaults[key]):  # a dump has the defaults
             raise ValueError(f"{self.dataset}: {', '.join(wrong)} has no meaning with kind: {self.kind}")
-        if self.kind == "bigbench" and not re.match(_NAME, self.dataset):
-            raise ValueError(f"{self.dataset!r} is no task of BIG-bench: expected the name of a folder in bigbench/")
+        if self.kind == "bigbench":
+            self._check_bigbench_name()
         if self.kind == "rank" and set(self.metrics) - {"f1"}:
             raise ValueError(f"{self.dataset}: kind: rank gives the accuracy; the only further metric is f1")
         if self.kind == "generate" and (not self.metrics or "f1" in self.metrics or self.metrics[0] == "bleu"):
@@ -72,6 +72,12 @@ class SuiteTask(Section):
                 "scores all of them together), and words are compared by token_f1, not f1"
             )
         return self
+
+    def _check_bigbench_name(self) -> None:
+        try:
+            check_name(self.dataset)
+        except ValueError as error:
+            raise ValueError(f"{self.dataset[:100]!r} is no task of BIG-bench. {error}") from error
 
 
 class DifferenceConfig(Section):
@@ -92,7 +98,7 @@ class Probe(Section):
 class SuiteConfig(Section):
     """A named list of evaluation tasks."""
 
-    name: str = Field(pattern=_NAME, description="names the folder of the results; must not end in -untrained")
+    name: Name = Field(description="names the folder of the results; must not end in -untrained")
     tasks: list[SuiteTask] = Field([], description="what is scored")
     differences: list[DifferenceConfig] = Field([], description="differences between datasets of the suite")
     probes: list[Probe] = Field([], description="prompts whose answers are shown and not scored")

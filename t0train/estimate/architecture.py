@@ -23,11 +23,9 @@ def find_architecture(model: ModelConfig) -> T5Config:
     """The architecture of `model.start`: random weights of a size, a folder, a run folder, or a hub id known here.
 
     Raises:
-        UserError: an unknown size or hub id, or a folder without a model.
+        UserError: an unknown hub id, or a folder without a model.
     """
     if model.start == "random":
-        if model.size not in SIZES:
-            raise UserError(f"there is no model size {model.size!r}; {nearest(model.size, SIZES)}")
         return replace(SIZES[model.size], vocab_size=model.vocabulary_size)
     folder = Path(model.start)
     if folder.is_dir():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,8 @@ from t0train.tasks import (
     training_split,
 )
 from t0train.tasks.catalogue import read_catalogue
+
+_NEVER = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +132,7 @@ def build_mixture(config: MixtureConfig, data: DataConfig) -> Mixture:
             f" {lost:.1%} of the mixture's weight"
         )
     tasks, rates = [task for task in tasks if task.dataset.key not in absent], rates[present]
+    remarks += _check_range(tasks, rates)
     identity = content_hash(
         [[task.name, task.template.fingerprint, rate] for task, rate in zip(tasks, rates.tolist(), strict=True)]
     )
@@ -182,6 +185,25 @@ def _datasets(definition: Definition, data: DataConfig) -> list[Dataset]:
             )
         keys |= {key for key, dataset in read_catalogue(extra).items() if dataset.stage or not dataset.held_out}
     return [dataset for key, dataset in catalogue.items() if key in keys]
+
+
+def _check_range(tasks: Sequence[Task], rates: NDArray[np.float64]) -> list[str]:
+    """Refuse rates that overflow (or vanish), alone or in their sum; remark on tasks that no run will ever draw."""
+    with np.errstate(over="ignore"):
+        total = rates.sum()
+    extreme = int(np.argmin(rates)) if rates.min() <= 0 else int(np.argmax(rates))
+    if rates.min() <= 0 or not np.isfinite(total):
+        raise UserError(
+            f"the rate of {tasks[extreme].name} comes to {rates[extreme]:g}, beyond what can be calculated with: "
+            "choose factors of mixture.scale (they multiply) and a mixture.temperature nearer to 1."
+        )
+    rare = [task.name for task, rate in zip(tasks, rates, strict=True) if rate < _NEVER * total]
+    if not rare:
+        return []
+    return [
+        f"{len(rare)} of {len(tasks)} tasks are drawn less than once in a billion examples, e.g. {rare[0]}: see "
+        "mixture.scale and mixture.temperature"
+    ]
 
 
 def _absent(datasets: Iterable[Dataset], config: MixtureConfig, data: DataConfig) -> set[str]:

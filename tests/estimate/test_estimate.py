@@ -203,7 +203,11 @@ def test_folders_say_their_size(tmp_path: Path, layout: str) -> None:
         (["model.attention=segment"], {"device": "h200"}, "segment runs on a CPU"),
         (["model.attention=flex", "model.dropout_style=elementwise"], {"device": "h200"}, "cannot drop single"),
         (["model.start=google/t5-xl-lm-adpat"], {"device": "h200"}, "did you mean 'google/t5-xl-lm-adapt'"),
-        (["model.start=random", "model.size=xlarge"], {"device": "h200"}, "no model size 'xlarge'"),
+        (
+            ["model.start=random", "model.size=xlarge"],
+            {"device": "h200"},
+            "model.size: found 'xlarge'. There is no such size; did you mean 'large'",
+        ),
     ],
 )
 def test_bad_input_is_named(overrides: list[str], options: dict[str, object], complaint: str) -> None:

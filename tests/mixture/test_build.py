@@ -108,7 +108,7 @@ def test_a_mixture_file_in_five_lines(collection: Collection) -> None:
         ("base: catalogue\nexlude: [story]\n", "did you mean 'exclude'"),
         ("base: catalogue\nprompts: 0\n", "prompts"),
         ("base: catalogue\nrate: sqrt\n", "rate: found 'sqrt'"),
-        ("base: catalogue\nscale: {pets: 0}\n", "greater than 0"),
+        ("base: catalogue\nscale: {pets: 0}\n", "greater than or equal to 0.000001"),
         ("base: [\n", "not valid YAML"),
         ("base: catalogue\nexclude: [storys]\n", "did you mean 'story'"),
         ("base: catalogue\ninclude: [exam]\n", "'exam' fits no"),
@@ -221,3 +221,22 @@ def test_mean_tokens_of_a_dataset_weigh_its_tasks(collection: Collection) -> Non
     assert (cars.templates, cars.rate, cars.rate_sum) == (2, 800_000, 1_600_000)
     assert (cars.mean_inputs, cars.mean_targets) == pytest.approx((25, 5))
     assert (tales.mean_inputs, tales.epochs) == (None, None)
+
+
+def test_rates_beyond_floating_point_are_refused(collection: Collection) -> None:
+    """Each factor is allowed; sixty of them multiply to 1e360."""
+    patterns = ["?" * 4 + "*" * n for n in range(1, 61)]  # all fit `pets`
+    with pytest.raises(UserError, match="the rate of pets_a_ask comes to inf"):
+        collection.mixture(scale=dict.fromkeys(patterns, 1e6), rate="equal", include=["pets"])
+    with pytest.raises(UserError, match="comes to 0, beyond"):
+        collection.mixture(scale=dict.fromkeys(patterns, 1e-6), rate="equal", include=["pets"])
+
+
+def test_tasks_that_are_never_drawn_are_remarked_on(collection: Collection) -> None:
+    """The four templates of cars/new weigh 1e-12 of any other."""
+    mixture = collection.mixture(rate="equal", scale={"cars/new": 1e-6, "cars/*": 1e-6, "cars/old": 1e6})
+    assert [remark for remark in mixture.remarks if "once in a billion" in remark] == [
+        f"4 of {len(mixture.tasks)} tasks are drawn less than once in a billion examples, e.g. cars_new_four: see "
+        "mixture.scale and mixture.temperature"
+    ]
+    assert not collection.mixture(rate="equal").remarks
