@@ -22,7 +22,7 @@ from t0train.core.errors import UserError
 from t0train.core.files import atomic_folder, make_folder, remove_leftovers, write_json
 from t0train.core.hashing import file_sha256
 from t0train.core.lock import hold_lock
-from t0train.core.processes import follow_parent
+from t0train.core.processes import follow_parent, keeping_interrupts
 from t0train.core.progress import progress, say
 from t0train.data.counts import COUNTS, Counts, refuse_faults
 from t0train.data.shards import SHARD_ROWS, Shard, make_shard
@@ -310,9 +310,11 @@ def _run(shards: Sequence[Shard], workers: int) -> Iterator[Shard]:
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(shards)), mp_context=spawn, initializer=follow_parent)
     try:
-        for future in as_completed([pool.submit(make_shard, shard) for shard in shards]):
+        with keeping_interrupts():
+            futures = [pool.submit(make_shard, shard) for shard in shards]
+        for future in as_completed(futures):
             yield future.result()
-    except BrokenProcessPool as error:
+    except (BrokenProcessPool, BrokenPipeError) as error:  # the latter if it dies while it is being started
         raise UserError(
             "a worker process died without a word, most often for want of memory; run the same command with fewer "
             "workers (--workers 1 needs no other process). Finished shards are kept."
