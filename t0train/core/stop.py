@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from types import FrameType
 
 from t0train.core.errors import EXIT_INTERRUPTED
@@ -86,6 +87,7 @@ def no_interrupts_for_children() -> Iterator[None]:
 
     One that arrives in the meantime is received when the block ends.
     """
+    resource_tracker.ensure_running()  # it is started with the first child of multiprocessing, and unblocks the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

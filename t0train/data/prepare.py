@@ -22,8 +22,9 @@ from t0train.core.errors import UserError
 from t0train.core.files import atomic_folder, make_folder, remove_leftovers, write_json
 from t0train.core.hashing import file_sha256
 from t0train.core.lock import hold_lock
-from t0train.core.processes import follow_parent, keeping_interrupts
+from t0train.core.processes import follow_parent
 from t0train.core.progress import progress, say
+from t0train.core.stop import no_interrupts_for_children
 from t0train.data.counts import COUNTS, Counts, refuse_faults
 from t0train.data.shards import SHARD_ROWS, Shard, make_shard
 from t0train.data.store import (
@@ -310,7 +311,7 @@ def _run(shards: Sequence[Shard], workers: int) -> Iterator[Shard]:
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(shards)), mp_context=spawn, initializer=follow_parent)
     try:
-        with keeping_interrupts():
+        with no_interrupts_for_children():
             futures = [pool.submit(make_shard, shard) for shard in shards]
         for future in as_completed(futures):
             yield future.result()

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from t0train.core.errors import UserError
-from t0train.core.processes import follow_parent, keeping_interrupts
+from t0train.core.processes import follow_parent
 from t0train.core.progress import progress
+from t0train.core.stop import no_interrupts_for_children
 from t0train.evals.answerer import Answerer
 from t0train.evals.jobs import Job, build_jobs
 from t0train.evals.models import open_model, open_vocabulary
@@ -68,7 +69,7 @@ def answer_in_processes(work: Work) -> None:
     started: Synchronized[int] = context.Value("i", 0)
     executor = ProcessPoolExecutor(min(work.processes, len(units)), context, _set_up, (work, started))
     try:
-        with keeping_interrupts():
+        with no_interrupts_for_children():
             answers = [executor.submit(_answer, unit) for unit in units]
         with progress("answer", sum(unit.items for unit in units), "items") as advance:
             for done in as_completed(answers):

@@ -12,7 +12,8 @@ from pathlib import Path
 SCRIPT = """
 import multiprocessing, sys, time
 from concurrent.futures import ProcessPoolExecutor
-from t0train.core.processes import follow_parent, keeping_interrupts
+from t0train.core.processes import follow_parent
+from t0train.core.stop import no_interrupts_for_children
 
 if __name__ == "__mp_main__":  # a worker, which imports slow libraries
     print("worker", flush=True)
@@ -24,7 +25,7 @@ def work(number):
 if __name__ == "__main__":
     pool = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), follow_parent)
     try:
-        with keeping_interrupts():
+        with no_interrupts_for_children():
             futures = [pool.submit(work, number) for number in range(2)]
         for future in futures:
             future.result()
