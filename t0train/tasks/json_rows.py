@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from t0train.core.errors import UserError, explain_os_errors
-from t0train.core.files import file_state
 from t0train.core.text import as_object, decode, parse_json, read_json_lines, read_lines, read_text
 
 
@@ -39,7 +38,7 @@ class _Lines:
     """The lines of one file. Those of a compressed file are kept, as there is no way back to a place in it."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self._state = path, file_state(path)
+        self.path = path
         self._kept: list[bytes] | None = [] if path.suffix == ".gz" else None
         names: dict[str, None] = {}
         starts, ends = [], []
@@ -68,8 +67,6 @@ class _Lines:
             with explain_os_errors("read", self.path), self.path.open("rb") as stream:
                 stream.seek(first)
                 content = stream.read(int(self._ends[stop - 1]) - first)
-            if file_state(self.path) != self._state:
-                raise UserError(f"{self.path} was changed while it was read; start again.")
             begins, ends = ((places[start:stop] - first).tolist() for places in (self._starts, self._ends))
             lines = [content[begin:end] for begin, end in zip(begins, ends, strict=True)]
         return [json.loads(decode(line, str(self.path))) for line in lines]

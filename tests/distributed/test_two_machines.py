@@ -22,7 +22,6 @@ from tests.train.helpers import steps_of, wait_for_step
 
 START_S, TIMEOUT_S = 180, 20
 IS_ROOT = os.geteuid() == 0
-as_root = pytest.mark.skipif(not IS_ROOT, reason="runs inside test_the_same_without_root")
 DEVICES = ("t0va", "t0vb")
 
 
@@ -103,7 +102,6 @@ def finish(machines: list[Machine]) -> None:
         assert machine.torchrun.wait(START_S) == 0, machine.said.read_text()
 
 
-@as_root
 def test_one_run_on_two_machines_and_a_cut_cable(names: tuple[str, str], world: Path, tmp_path: Path) -> None:
     straight, run = tmp_path / "straight", tmp_path / "run"
     finish(start(names, world, straight, 8))
@@ -129,7 +127,6 @@ def test_one_run_on_two_machines_and_a_cut_cable(names: tuple[str, str], world: 
     assert_same_events(run, straight, last_step=min(done + 2, 8))
 
 
-@as_root
 def test_torchrun_restarts_the_processes_of_both_machines(names: tuple[str, str], world: Path, tmp_path: Path) -> None:
     machines = start(names, world, tmp_path / "run", 30, restarts=5)
     wait_for_step(machines[0].torchrun, tmp_path / "run", 3, START_S)
@@ -138,7 +135,6 @@ def test_torchrun_restarts_the_processes_of_both_machines(names: tuple[str, str]
     assert [event["step"] for event in steps_of(tmp_path / "run")] == list(range(1, 31))
 
 
-@pytest.mark.skipif(IS_ROOT, reason="root runs the tests above")
 def test_the_same_without_root(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     as_its_root = ["unshare", "--user", "--map-root-user", "--net", "--mount"]
     if not shutil.which("unshare"):
@@ -154,3 +150,9 @@ def test_the_same_without_root(request: pytest.FixtureRequest, tmp_path: Path) -
     assert ended.returncode == 0, ended.stdout + ended.stderr
     if "2 passed" not in ended.stdout:
         pytest.skip(ended.stdout)
+
+
+if IS_ROOT:
+    del test_the_same_without_root
+else:  # they run inside it
+    del test_one_run_on_two_machines_and_a_cut_cable, test_torchrun_restarts_the_processes_of_both_machines

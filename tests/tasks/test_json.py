@@ -139,5 +139,5 @@ def test_a_line_beyond_all_measure_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_changes_after_it_was_opened_is_not_read(tmp_path: Path) -> None:
     table = opened(tmp_path, '{"a": 1}\n{"a": 2}\n')
     (tmp_path / "mine" / "default" / "train.jsonl").write_text('{"a": "longer"}\n{"a": 2}\n')
-    with pytest.raises(UserError, match="changed while it was read"):
+    with pytest.raises(UserError, match="files of split train changed while they were being read"):
         table.rows()

@@ -26,17 +26,22 @@ def half_written(run: Path) -> list[Path]:
     return [path for path in found if path.name.startswith(".") and path.name not in (".lock", ".metadata")]
 
 
-def wait_for_moment(chance: random.Random, process: Forked, run: Path) -> None:
-    """While the process starts, trains, or has something half-written."""
+def stop_at_moment(chance: random.Random, process: Forked, run: Path) -> bool:
+    """Stop the process while it starts, trains, or has something half-written; whether it has."""
     what = chance.choice(["starting", "training", "writing", "writing"])
-    before = len(half_written(run))
     deadline = time.monotonic() + (chance.uniform(0, 4) if what == "starting" else 60)
+    before = set(half_written(run))
     while time.monotonic() < deadline and process.poll() is None:
-        if what == "writing" and len(half_written(run)) > before:
-            return
         if what == "training" and (run / "events.jsonl").exists() and chance.random() < 0.05:
-            return
+            break
+        if what == "writing" and not set(half_written(run)) <= before:
+            os.killpg(process.pid, signal.SIGSTOP)
+            if not set(half_written(run)) <= before:
+                break
+            os.killpg(process.pid, signal.SIGCONT)  # it was finished in between
         time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGSTOP)
+    return not set(half_written(run)) <= before
 
 
 @pytest.mark.slow
@@ -47,9 +52,9 @@ def test_the_next_start_removes_what_a_killed_one_left(world: Path, tmp_path: Pa
     many = [*arguments, "train.steps=100000", "train.checkpoint={every: 3, keep: 1, minutes: 0.001}"]
     for number in range(KILLS):
         process = Forked(many, 1)
-        wait_for_moment(chance, process, run)
-        interrupted += bool(half_written(run))
+        interrupted += stop_at_moment(chance, process, run)
         os.killpg(process.pid, signal.SIGTERM if number % 3 == 2 else signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGCONT)
         process.communicate(timeout=120)
         for checkpoint in list_checkpoints(run / "checkpoints"):
             read_manifest(checkpoint)
