@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from t0train.config import RunConfig, config_hash, deviations, dump_config, load_config
+from t0train.config import RunConfig, config_hash, config_remarks, deviations, dump_config, load_config
 from t0train.config.deviations import flatten
 
 app = typer.Typer(help="Show, compare and check run configurations.", no_args_is_help=True)
@@ -36,6 +36,7 @@ def show(config: Config, overrides: Overrides = None, as_json: Json = False) -> 
             "config": resolved.model_dump(mode="json"),
             "hash": config_hash(resolved),
             "deviations": [deviation.as_dict() for deviation in found],
+            "remarks": config_remarks(resolved),
         }
         print(json.dumps(document, indent=2, ensure_ascii=False))
         return
@@ -46,6 +47,8 @@ def show(config: Config, overrides: Overrides = None, as_json: Json = False) -> 
     )
     for deviation in found:
         print(f"#   {deviation.sentence}")
+    for remark in config_remarks(resolved):
+        print(f"# remark: {remark}")
 
 
 @app.command()
@@ -91,3 +94,5 @@ def validate(config: Config, overrides: Overrides = None) -> None:
     """
     resolved = _load(config, overrides)
     print(f"{config} is valid (content hash {config_hash(resolved)}).")
+    for remark in config_remarks(resolved):
+        print(f"remark: {remark}")

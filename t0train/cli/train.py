@@ -87,7 +87,7 @@ def _launch(config: RunConfig, processes: int, arguments: Sequence[str]) -> int:
 
 def _train(config: RunConfig, resume: str, force_new_mixture: bool) -> tuple[RunResult | None, SuiteConfig | None]:
     """Train as one of the run's processes; returns the result in the first one, and the suite that is to select."""
-    from t0train.config import deviations, load_suite
+    from t0train.config import config_remarks, deviations, load_suite
 
     selection = load_suite(config.train.select) if config.train.select else None
 
@@ -97,6 +97,8 @@ def _train(config: RunConfig, resume: str, force_new_mixture: bool) -> tuple[Run
     is_first = find_place().rank == 0
     if is_first:
         print(f"{len(deviations(config))} keys differ from T0's recipe; deviations.json says which", file=sys.stderr)
+        for remark in config_remarks(config):
+            print(f"remark: {remark}", file=sys.stderr)
     if selection:
         from t0train.evals.selection import training_part
 

@@ -3,6 +3,7 @@
 from t0train.config.deviations import Deviation, deviations
 from t0train.config.identity import run_identity
 from t0train.config.load import config_hash, dump_config, load_config, load_yaml, locate
+from t0train.config.remarks import config_remarks
 from t0train.config.schema import RunConfig
 from t0train.config.suite import SuiteConfig, SuiteTask, load_suite
 
@@ -12,6 +13,7 @@ __all__ = [
     "SuiteConfig",
     "SuiteTask",
     "config_hash",
+    "config_remarks",
     "deviations",
     "dump_config",
     "load_config",
