@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from t0train.cli.tables import add_row, show_table
 from t0train.config import RunConfig, config_hash, config_remarks, deviations, dump_config, load_config
 from t0train.config.deviations import flatten
 
@@ -71,19 +72,16 @@ def diff(first: Config, second: Config, as_json: Json = False) -> None:
 
 
 def _print_differences(first: str, second: str, differing: dict[str, tuple[Any, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("key", first, second)
     for key, values in differing.items():
-        table.add_row(key, *(_shown(value) for value in values))
-    Console().print(table)
+        add_row(table, key, *(_shown(value) for value in values))
+    show_table(table)
 
 
 def _shown(value: Any) -> str:
-    from rich.markup import escape
-
-    return escape(value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False))
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
 
 
 @app.command()

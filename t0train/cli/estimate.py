@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from t0train.cli.tables import add_row, show_table
 
 if TYPE_CHECKING:
     from t0train.estimate import Estimate
@@ -68,11 +69,9 @@ def command(
 
 
 def _print(result: Estimate) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     step, model = result.step, result.step.model
-    console = Console(width=None if sys.stdout.isatty() else 1000, highlight=False)  # in a pipe nothing is cut
     layers = f"{model.num_layers} + {model.num_layers} layers"
     print(
         f"{result.run} from {result.start}: {result.parameters:,} parameters "
@@ -86,8 +85,8 @@ def _print(result: Estimate) -> None:
         for justify in ("left", "right", "left"):
             table.add_column(justify=justify)
         for row in rows:
-            table.add_row(*row)
-        console.print(table)
+            add_row(table, *row)
+        show_table(table)
         print()
     if result.advice:
         print("It does not fit. What would:")

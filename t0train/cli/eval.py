@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+
+from t0train.cli.tables import add_row, show_table
+from t0train.core.markup import printable
 
 if TYPE_CHECKING:
     from t0train.evals import Results, Selection
@@ -97,10 +98,10 @@ def print_selection(selection: Selection) -> None:
     for one in selection.candidates:
         chosen = " selected" if one.step == selection.step else ""
         medians = [_percent(one.medians[dataset]) for dataset in datasets]
-        table.add_row(f"{one.step:,}{chosen}", _percent(one.score), *medians)
-    _show(table)
+        add_row(table, f"{one.step:,}{chosen}", _percent(one.score), *medians)
+    show_table(table)
     for dataset, reason in selection.left_out.items():
-        print(f"left out: {dataset}: {reason}")
+        print(printable(f"left out: {dataset}: {reason}"))
     if selection.absent:
         print(selection.absence)
     print(f"selected: step {selection.step} ({selection.rule})")
@@ -123,21 +124,21 @@ def _print_results(results: Results, prompts: bool) -> None:
     if prompts:
         _print_prompts(results)
     for probe in results.probes:
-        print(f"{probe['name']}\n  reads: {probe['input']}\n  writes: {probe['output']}\n")
+        print(printable(f"{probe['name']}\n  reads: {probe['input']}\n  writes: {probe['output']}\n"))
     tables = [*(task.as_dict() for task in results.tasks), *(task.as_dict() for task in results.generated)]
     for table in tables:
         for remark in dataset_remarks(table):
             where = f"{remark.dataset} {remark.split}"
-            print(f"note: {where}: {remark.text}: {remark.examples} items, under {remark.prompts} prompts")
+            print(printable(f"note: {where}: {remark.text}: {remark.examples} items, under {remark.prompts} prompts"))
     for caveat, datasets in results.caveats.items():
-        print(f"{', '.join(datasets)}: {caveat}\n")
+        print(printable(f"{', '.join(datasets)}: {caveat}\n"))
     for sentence in leak_notes(results.not_held_out or {}):
-        print(f"note: {sentence}")
+        print(printable(f"note: {sentence}"))
     if results.missing:
         scored = len(results.tasks) + len(results.generated)
         print(f"missing: {len(results.missing)} of the suite's {len(results.missing) + scored} datasets")
         for missing in results.missing:
-            print(f"  {missing.dataset} {missing.split}: {missing.reason}")
+            print(printable(f"  {missing.dataset} {missing.split}: {missing.reason}"))
 
 
 def _print_ranked(title: str, results: Results) -> None:
@@ -153,8 +154,8 @@ def _print_ranked(title: str, results: Results) -> None:
                 cells += [_percent(task.metric_baselines[metric][baseline]) for baseline in _BASELINES]
             else:
                 cells += [""] * (1 + len(_BASELINES))
-        table.add_row(escape(f"{task.dataset} {task.split}"), *cells)
-    _show(table)
+        add_row(table, f"{task.dataset} {task.split}", *cells)
+    show_table(table)
 
 
 def _print_generated(title: str, results: Results) -> None:
@@ -164,8 +165,8 @@ def _print_generated(title: str, results: Results) -> None:
         medians = {name: values["median"] for name, values in task.metrics.items()}
         cells = _over_prompts(task, [task.metric_baselines[task.metric]["constant"]])
         figures = _beside_constant(medians, task.metric_baselines)
-        table.add_row(escape(f"{task.dataset} {task.split}"), task.metric, *cells, figures)
-    _show(table)
+        add_row(table, f"{task.dataset} {task.split}", task.metric, *cells, figures)
+    show_table(table)
 
 
 def _over_prompts(task: DatasetResult | GeneratedResult, baselines: list[float]) -> list[str]:
@@ -192,15 +193,16 @@ def _print_differences(results: Results) -> None:
     table = _table("Differences in points", ["difference", "of", "minus"], ["rows", "median [95 %]", "mean [95 %]"])
     for result in results.differences:
         found = result.difference
-        table.add_row(
-            escape(result.name),
+        add_row(
+            table,
+            result.name,
             result.of,
             result.minus,
             str(found.items),
             _bracketed(found.median, found.median_interval),
             _bracketed(found.mean, found.mean_interval),
         )
-    _show(table)
+    show_table(table)
 
 
 def _print_prompts(results: Results) -> None:
@@ -216,15 +218,15 @@ def _print_prompts(results: Results) -> None:
                 for name, value in prompt.metrics.items()
             ]
             cells = [str(one.rows), *baselines, _bracketed(one.accuracy, one.interval)]
-            table.add_row(task.dataset, escape(prompt.name), *cells, _remarks(metrics, prompt.remarks))
+            add_row(table, task.dataset, prompt.name, *cells, _remarks(metrics, prompt.remarks))
         _add_left_out(table, task.dataset, task.left_out)
     for result in results.generated:
         for written in result.prompts:
             metrics = [_beside_constant(written.metrics, written.metric_baselines)]
             cells = [str(written.score.rows), "", "", "", _bracketed(written.score.score, written.score.interval)]
-            table.add_row(result.dataset, escape(written.name), *cells, _remarks(metrics, written.remarks))
+            add_row(table, result.dataset, written.name, *cells, _remarks(metrics, written.remarks))
         _add_left_out(table, result.dataset, result.left_out)
-    _show(table)
+    show_table(table)
 
 
 def _remarks(metrics: list[str], remarks: Mapping[str, int]) -> str:
@@ -233,24 +235,18 @@ def _remarks(metrics: list[str], remarks: Mapping[str, int]) -> str:
 
 def _add_left_out(table: Table, dataset: str, left_out: Mapping[str, str]) -> None:
     for name, reason in left_out.items():
-        table.add_row(dataset, f"{escape(name)}: {reason}", style="dim")
+        add_row(table, dataset, f"{name}: {reason}", style="dim")
 
 
 def _table(title: str, names: list[str], figures: list[str]) -> Table:
     from rich import box
 
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE)
+    table = Table(title=printable(title), title_justify="left", box=box.SIMPLE)
     for name in names:
         table.add_column(name)
     for name in figures:
-        table.add_column(escape(name), justify="right")
+        table.add_column(name, justify="right")
     return table
-
-
-def _show(table: Table) -> None:
-    from rich.console import Console
-
-    Console(width=None if sys.stdout.isatty() else 1000).print(table)  # a pipe has no width: nothing is cut there
 
 
 def _percent(value: float) -> str:
@@ -258,4 +254,4 @@ def _percent(value: float) -> str:
 
 
 def _bracketed(value: float, interval: tuple[float, float]) -> str:
-    return escape(f"{_percent(value)} [{_percent(interval[0])}, {_percent(interval[1])}]")
+    return f"{_percent(value)} [{_percent(interval[0])}, {_percent(interval[1])}]"

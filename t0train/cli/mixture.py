@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from t0train.cli.tables import add_row, show_table
 from t0train.config import RunConfig, load_config, load_suite
 from t0train.config.load import configs_folder
 from t0train.core.errors import UserError
@@ -273,7 +274,6 @@ def _print_json(document: Any) -> None:
 
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     """The columns that hold anything; numbers to the right."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -282,17 +282,15 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
         number = any(isinstance(row[name], int | float) for row in rows)
         table.add_column(name.replace("_", " "), justify="right" if number else "left", no_wrap=number)
     for row in rows:
-        table.add_row(*(_cell(name, row[name]) for name in names))
-    Console(width=None if sys.stdout.isatty() else 1000).print(table)  # a pipe has no width: nothing is cut there
+        add_row(table, *(_cell(name, row[name]) for name in names))
+    show_table(table)
 
 
 def _cell(name: str, value: Any) -> str:
-    from rich.markup import escape
-
     if value is None:
         return ""
     if name == "probability":
         return f"{value:.3%}"
     if isinstance(value, float) and (name.startswith("mean") or name == "epochs"):
         return f"{value:,.2f}"
-    return f"{value:,.10g}" if isinstance(value, int | float) else escape(str(value))
+    return f"{value:,.10g}" if isinstance(value, int | float) else str(value)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from t0train.cli.tables import add_row, show_table
 from t0train.core.errors import UserError, nearest
+from t0train.core.markup import printable
 
 if TYPE_CHECKING:
     from t0train.prompts import Template
@@ -188,7 +189,7 @@ def _print_template(document: dict[str, Any]) -> None:
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     key = "/".join(filter(None, (document["dataset"], document["subset"])))
     kind = "original task" if document["original_task"] else "not the original task"
-    console.print(Text(f"{key}: {document['name']}", style="bold"), Text(f"({kind})"))
+    console.print(Text(printable(f"{key}: {document['name']}"), style="bold"), Text(f"({kind})"))
     console.print(_block("template", document["jinja"]))
     if document["answer_choices"] is not None:
         console.print(_block("choices", document["answer_choices"]))
@@ -209,7 +210,7 @@ def _block(label: str, text: str) -> Any:
     """Text with its label in a margin, so that every line of a prompt can be told from the next thing shown."""
     from rich.text import Text
 
-    lines = text.splitlines() or [""]
+    lines = printable(text).splitlines() or [""]
     result = Text()
     for number, line in enumerate(lines):
         result.append(f"{label if number == 0 else '':>8} | ", style="dim cyan")
@@ -218,16 +219,14 @@ def _block(label: str, text: str) -> Any:
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table as RichTable
-    from rich.text import Text
 
     table = RichTable(box=None, pad_edge=False)
     for column, value in rows[0].items():
         table.add_column(column, justify="right" if type(value) is int else "left")
     for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row.values()))
-    Console(width=None if sys.stdout.isatty() else 1000).print(table)  # a pipe has no width: nothing is cut there
+        add_row(table, *(_cell(value) for value in row.values()))
+    show_table(table)
 
 
 def _cell(value: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 def content_hash(value: Any, length: int = 16) -> str:
     """First `length` hexadecimal digits of the SHA-256 of `value` as canonical JSON."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:length]
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:length]
 
 
 def file_sha256(path: Path) -> str:

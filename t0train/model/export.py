@@ -15,6 +15,7 @@ from torch import Tensor
 
 from t0train.core.errors import UserError
 from t0train.core.files import atomic_folder, refuse_foreign, write_atomic, write_json
+from t0train.core.markup import escape_markdown
 from t0train.data import Vocabulary
 from t0train.model.batch import Batch
 from t0train.model.identity import check_vocabulary_size
@@ -149,7 +150,7 @@ def _card(model: T5, vocabulary: Vocabulary, name: str, text: str, header: str) 
 library_name: transformers
 pipeline_tag: text2text-generation
 {header}---
-# {name}
+# {escape_markdown(name)}
 
 A T5 {version} with {parameters:,} parameters, trained and exported with t0train.
 
@@ -169,8 +170,8 @@ Inputs were trained **without** a closing `</s>`, targets with one, as in T0: to
 ```python
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained({json.dumps(name)})
-model = AutoModelForSeq2SeqLM.from_pretrained({json.dumps(name)})
+tokenizer = AutoTokenizer.from_pretrained({json.dumps(name, ensure_ascii=False)})
+model = AutoModelForSeq2SeqLM.from_pretrained({json.dumps(name, ensure_ascii=False)})
 {untie}prompt = "Is this review positive or negative? I loved it."
 inputs = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0], skip_special_tokens=True))

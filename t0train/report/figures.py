@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from t0train.core.markup import shortened
 from t0train.report.runs import Run
 from t0train.report.shares import Share
 
@@ -33,6 +35,8 @@ _WIDTH = 8.8  # inches
 _ABSURD = 1e30
 _TITLE = 26
 """Characters of a title that fit above a panel of the accuracy figure."""
+_NAME = 60
+"""Characters of a name that are drawn."""
 
 
 class Box(NamedTuple):
@@ -99,6 +103,7 @@ def _style() -> AbstractContextManager[None]:
             "legend.frameon": False,
             "figure.constrained_layout.use": True,
             "figure.constrained_layout.h_pad": 0.08,
+            "text.parse_math": False,  # a name with $ in it is no formula
             "svg.fonttype": "none",  # text stays text: small, sharp, searchable
             "svg.hashsalt": "t0train",  # the same report gives the same bytes
         }
@@ -109,7 +114,8 @@ def render(figure: Figure) -> tuple[str, bytes]:
     """The figure as SVG text and as PNG bytes (160 dots per inch), and close it."""
     import matplotlib.pyplot as plt
 
-    with _style():
+    with _style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # no font has all scripts: the SVG leaves it to the reader's
         svg, png = io.BytesIO(), io.BytesIO()
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
         figure.set_layout_engine("none")  # it is laid out now; once is enough
@@ -136,7 +142,7 @@ def curves(runs: Sequence[Run], panels: Sequence[Curve]) -> Figure | None:
         axes = list(grid.flat)
         for panel, axis in zip(drawn, axes, strict=False):
             for index, run in enumerate(runs):
-                _line(axis, *_series(run, panel), index, run.name, panel.smooth)
+                _line(axis, *_series(run, panel), index, _label(run.name), panel.smooth)
             axis.set(title=panel.title, xlabel="step", ylabel=panel.unit, ylim=panel.bounds)
             axis.xaxis.get_major_locator().set_params(integer=True)
         for axis in axes[len(drawn) :]:
@@ -184,7 +190,7 @@ def task_shares(shares: Sequence[Share]) -> Figure:
         axis.barh(place, high - low, left=low, height=thick, color=QUIET, alpha=0.35, label="95 % of random draws")
         axis.plot(expected, place, "|", color=INK, markersize=8 if named else 3, label="expected")
         axis.plot(drawn, place, "o", color=COLOURS[0], markersize=4 if named else 2.5, label="drawn")
-        axis.set_yticks(place if named else [], [share.task for share in shares] if named else [], fontsize=7.5)
+        axis.set_yticks(place if named else [], [_label(share.task) for share in shares] if named else [], fontsize=7.5)
         axis.set(xlabel="share of examples (%)", ylim=(len(shares) - 0.4, -0.6))
         if named:
             axis.set_xlim(left=0)
@@ -218,7 +224,7 @@ def accuracy_boxes(panels: Sequence[Panel]) -> Figure:
             axis.set_visible(False)
         for row in grid:
             row[0].set_ylabel("accuracy (%)")
-        colours = [Patch(**_face(tint, trained), label=name) for name, tint, trained in models]
+        colours = [Patch(**_face(tint, trained), label=_label(name)) for name, tint, trained in models]
         _legend(figure, [*colours, *axes[0].get_legend_handles_labels()[0]])
     return figure
 
@@ -231,6 +237,12 @@ def _baselines(axis: Axes, boxes: Sequence[Box]) -> None:
         ([box.chance for box in boxes], {"linestyle": ":", "linewidth": 1.2}, "chance"),
     ):
         axis.hlines(100 * np.array(values), left, left + 1, color=QUIET, label=label, **style)
+
+
+def _label(name: str) -> str:
+    """A name in a legend or at an axis; matplotlib leaves out what is empty or begins with an underscore."""
+    short = shortened(name, _NAME)
+    return f" {short}" if short.startswith("_") else short or "(no name)"
 
 
 def _legend(figure: Figure, handles: Sequence[Artist]) -> None:
@@ -247,9 +259,10 @@ def _face(tint: str, is_trained: bool) -> dict[str, Any]:
 
 def _title(axis: Axes, text: str) -> None:
     """A title that stays within its panel: a long one in two lines, and smaller if need be."""
+    text = shortened(text, 4 * _TITLE)
     if len(text) > _TITLE:
         text = text.replace(" (", "\n(") if " (" in text else text.replace("/", "/\n", 1)
-    longest = max(map(len, text.split("\n")))
+    longest = max(1, *map(len, text.split("\n")))
     axis.set_title(text, fontsize=9.5 * min(1.0, _TITLE / longest))
 
 

@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from t0train import __version__
+from t0train.core.markup import escape_markdown, printable
 from t0train.report.figures import INK
 from t0train.report.parts import Picture, Section
 
@@ -38,21 +39,21 @@ def _values(title: str, sections: Sequence[Section]) -> dict[str, object]:
 def _environment(autoescape: bool) -> Environment:
     environment = Environment(
         loader=PackageLoader("t0train.report"),
-        autoescape=autoescape,  # noqa: S701 (off for Markdown only, which `md` escapes)
+        autoescape=autoescape,  # noqa: S701 (off for Markdown only, which escape_markdown makes safe)
         undefined=StrictUndefined,
+        finalize=_finalize,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    filters = {"md": _escape_markdown, "code": _code, "inline_svg": _inline_svg, "anchor": _anchor}
+    filters = {"md": escape_markdown, "code": _code, "inline_svg": _inline_svg, "anchor": _anchor}
     environment.filters.update({**filters, "cell_class": _cell_class})
     return environment
 
 
-def _escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is, also in the cell of a table."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;")
-    return " ".join(re.sub(r"([\\*|])", r"\\\1", text).split())
+def _finalize(value: object) -> object:
+    """Whatever is printed into a page: without control characters."""
+    return type(value)(printable(value)) if isinstance(value, str) else value
 
 
 def _code(sentence: str) -> Markup:

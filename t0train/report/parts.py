@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from t0train.core.hashing import content_hash
 from t0train.report import figures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_LONGEST = 100  # characters of a file's name
 
 
 @dataclass(frozen=True)
@@ -65,5 +69,10 @@ class Section:
 
 
 def picture(name: str, caption: str, figure: Figure) -> Picture:
-    """A figure, rendered."""
-    return Picture(name, caption, *figures.render(figure))
+    """A figure, rendered; its file is called by plain characters, whatever the name holds."""
+    return Picture(_file_name(name), caption, *figures.render(figure))
+
+
+def _file_name(name: str) -> str:
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name)
+    return name if plain == name and len(name) <= _LONGEST else f"{plain[:_LONGEST]}-{content_hash(name, 8)}"
