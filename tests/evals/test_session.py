@@ -22,6 +22,7 @@ from t0train.evals import answerer as answerer_module
 from t0train.evals.answerer import fingerprint
 from t0train.evals.ranking import rank_tokens
 from t0train.model import T5, find_weights, select_step, selected_step
+from tests.at_once import after_waiting, killed_while_writing
 from tests.evals.conftest import small_model
 from tests.evals.films import train_on_films, write_films
 
@@ -195,6 +196,16 @@ def test_fingerprint_tells_weights_apart() -> None:
     changed = small_model(320)
     changed.shared.weight.data[5, 7] += 1e-3
     assert len({fingerprint(small_model(320)), fingerprint(small_model(320, seed=1)), fingerprint(changed)}) == 3
+
+
+def test_one_evaluates_into_a_folder_at_a_time_and_removes_what_a_killed_one_left(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    left = killed_while_writing(out / "results.json", out / "answers/a.json", out / "step-00000001/results.json")
+    document = after_waiting(out / ".lock", lambda: evaluated(out, run, run.parent / "suite.yaml", limit=2), capsys)
+    assert [task["dataset"] for task in document["tasks"]] == ["films"]
+    assert not any(path.exists() for path in left)
 
 
 @pytest.mark.slow

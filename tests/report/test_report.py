@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from t0train.core.errors import UserError
 from t0train.report import card_text, headlines, read_run, read_runs, write_report
 from t0train.report.accuracy import panels
+from tests.at_once import after_waiting, killed_while_writing
 from tests.report.conftest import WriteRun, cells, make_run, results, step_event
 
 TINY: dict[str, Any] = {"model": {"start": "random", "size": "tiny"}}
@@ -253,6 +254,16 @@ def test_a_run_without_steps_or_scores_says_so(write_run: WriteRun, tmp_path: Pa
     assert "No training step has been logged yet" in words
     assert "no draws have been logged yet" in words
     assert "No packed row has been logged yet" in words
+
+
+def test_one_writes_a_report_at_a_time_and_removes_what_a_killed_one_left(
+    write_run: WriteRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = write_run(), tmp_path / "out"
+    [left] = killed_while_writing(out / "report.md")
+    page = after_waiting(out / ".lock", lambda: write_report([run], out), capsys)
+    assert page.read_text(encoding="utf-8").endswith("</html>\n")
+    assert not left.exists()
 
 
 def test_a_half_written_last_event_is_left_out(run: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from t0train.cli.main import main
 from t0train.core.errors import UserError
 from t0train.tasks import load_catalogue
 from t0train.toy import DATASETS, build_toy
+from tests.at_once import after_waiting, killed_while_writing
 from tests.toy.conftest import Toy
 
 
@@ -44,6 +45,14 @@ def test_another_seed_replaces_the_rows_and_keeps_the_templates(toy: Toy, copy: 
 
 def test_a_second_call_does_nothing(copy: Path) -> None:
     assert not build_toy(copy)
+
+
+def test_one_writes_the_toy_at_a_time_and_removes_what_a_killed_one_left(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [left] = killed_while_writing(copy, kind="folder")
+    assert not after_waiting(copy.parent / ".copy.lock", lambda: build_toy(copy), capsys)  # it was written before
+    assert not left.exists()
 
 
 @pytest.mark.slow
