@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": {"core", "config", "prompts"},
     "mixture": {"core", "config", "prompts", "tasks"},
     "data": {"core", "config", "prompts", "tasks", "mixture"},
-    "checkpoint": {"core"},
+    "checkpoint": {"core", "config"},
     "model": {"core", "config", "data", "checkpoint"},
     "optim": {"core", "config"},
     "estimate": {"core", "config"},

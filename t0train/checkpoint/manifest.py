@@ -56,6 +56,11 @@ class Manifest:
     temporary: bool = False
 
 
+def checkpoint_name(step: int) -> str:
+    """The name of a step's checkpoint below `<run>/checkpoints`."""
+    return f"step-{step:08d}"
+
+
 def step_of(path: Path) -> int | None:
     """The step in a checkpoint's name; None for another name."""
     found = _NAME.fullmatch(path.name)

@@ -81,9 +81,9 @@ def hold_folder(folder: Path, purpose: str, notify: Callable[[str], None] | None
         try:
             yield
         finally:
-            if made and os.listdir(folder) == [path.name]:
-                path.unlink()
-                with suppress(OSError):  # another process has put something there
+            with suppress(OSError):  # another process has put something there, or removed it
+                if made and os.listdir(folder) == [path.name]:
+                    path.unlink()
                     for parent in made:
                         parent.rmdir()
 

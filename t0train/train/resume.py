@@ -41,14 +41,14 @@ def identity(config: RunConfig, stream: RowStream) -> dict[str, Any]:
     }
 
 
-def find_resume_point(resume: str, folder: Path, say: Callable[[str], None]) -> ResumePoint | None:
+def find_resume_point(resume: str, folder: Path, notify: Callable[[str], None]) -> ResumePoint | None:
     """The checkpoint to continue from; None for a new run.
 
     Args:
         resume: `auto` (the newest whole checkpoint of the run folder, if it has any), `never`, or the path of a run
             folder, a `checkpoints` folder or a checkpoint, which must exist.
         folder: the run folder.
-        say: takes remarks about damaged checkpoints that were passed over.
+        notify: takes remarks about damaged checkpoints that were passed over.
 
     Raises:
         UserError: nothing to resume from, every checkpoint is damaged, or a new run in a folder that has checkpoints.
@@ -62,7 +62,7 @@ def find_resume_point(resume: str, folder: Path, say: Callable[[str], None]) -> 
             )
         return None
     if resume == "auto":
-        return _newest_whole(own, own, say) if own else None
+        return _newest_whole(own, own, notify) if own else None
     path = Path(resume)
     candidates = (
         [path] if (path / MANIFEST).exists() else list_checkpoints(path / CHECKPOINTS) or list_checkpoints(path)
@@ -79,7 +79,7 @@ def find_resume_point(resume: str, folder: Path, say: Callable[[str], None]) -> 
             f"cannot resume from {path} into {folder}: that folder has checkpoints of its own, up to {own[0].name}; "
             "choose another `output` or `name`."
         )
-    return _newest_whole(candidates, own, say)
+    return _newest_whole(candidates, own, notify)
 
 
 def accept(point: ResumePoint, now: dict[str, Any], steps: int, force_new_mixture: bool = False) -> ResumePoint:
@@ -131,7 +131,7 @@ def _change(key: str, value: Any, before: Any, step: int) -> dict[str, Any]:
     return Deviation(key, value, before, sentence).as_dict()
 
 
-def _newest_whole(candidates: list[Path], own: list[Path], say: Callable[[str], None]) -> ResumePoint:
+def _newest_whole(candidates: list[Path], own: list[Path], notify: Callable[[str], None]) -> ResumePoint:
     reasons = []
     for candidate in candidates:
         try:
@@ -140,7 +140,7 @@ def _newest_whole(candidates: list[Path], own: list[Path], say: Callable[[str], 
             reasons.append(str(error))
             continue
         for reason in reasons:
-            say(f"{reason} Going back to {candidate.name}.")
+            notify(f"{reason} Going back to {candidate.name}.")
         newer = tuple(path for path in own if path.name > candidate.name)
         return ResumePoint(candidate, manifest, newer)
     raise UserError("cannot resume, no checkpoint is whole:\n  " + "\n  ".join(reasons))

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from t0train.checkpoint import Manifest
+from t0train.checkpoint import CheckpointWriter, Manifest
 from t0train.config.architecture import T5Config
 from t0train.config.identity import VOCABULARY
 from t0train.data import load_vocabulary
+from t0train.distributed import World
 from t0train.model import T5, init_weights
-from t0train.train.checkpoint import CheckpointWriter
 from tests.train.conftest import VOCABULARY_SIZE, one_thread, world
 
 __all__ = ["models", "one_thread", "world"]
@@ -29,6 +29,6 @@ def models(tmp_path_factory: pytest.TempPathFactory, world: Path) -> Path:
         config = T5Config(VOCABULARY_SIZE + 1, 60, 13, 129, num_layers=2, num_heads=3, tied=tied)
         model = T5(config)
         init_weights(dict(model.named_parameters()), config, seed=3)
-        writer = CheckpointWriter(folder / ("tied" if tied else "untied") / "checkpoints", keep=1)
+        writer = CheckpointWriter(folder / ("tied" if tied else "untied") / "checkpoints", keep=1, world=World())
         writer.start({"model": dict(model.named_parameters()), "optimizer": {}}, config, manifest)
     return folder

@@ -10,23 +10,24 @@ from types import SimpleNamespace
 
 import torch
 
-import t0train.train.loop
+import t0train.train.callbacks
 import t0train.train.run
 from t0train.cli.main import main
 from t0train.core.errors import UserError
 from t0train.optim.part import local
-from t0train.train.run import Run, start_run
+from t0train.train import Trainer
+from t0train.train.setup import build_trainer
 
 torch.set_num_threads(1)
 how, step, rank = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-advance = Run.advance
+take_step = Trainer.step
 
 
-def spoiled(self, *arguments):  # type: ignore[no-untyped-def]
+def spoiled(self, *arguments, **keywords):  # type: ignore[no-untyped-def]
     is_first_attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
-    if self.step == step and self.engine.world.rank != rank and how == "kill while others sleep":
+    if self.state.step == step and self.engine.world.rank != rank and how == "kill while others sleep":
         time.sleep(1000)  # as a process that waits for its GPU: its own thread says nothing
-    if self.step == step and self.engine.world.rank == rank and is_first_attempt:
+    if self.state.step == step and self.engine.world.rank == rank and is_first_attempt:
         if how == "bad input":
             raise UserError("this process is unwell")
         if how == "bug":
@@ -37,8 +38,8 @@ def spoiled(self, *arguments):  # type: ignore[no-untyped-def]
             os.kill(os.getpid(), signal.SIGTERM)
         if how == "hang":
             time.sleep(3600)
-    done = advance(self, *arguments)
-    if self.step == step + 1 and self.engine.world.rank == rank and how == "spoil":
+    done = take_step(self, *arguments, **keywords)
+    if self.state.step == step + 1 and self.engine.world.rank == rank and how == "spoil":
         with torch.no_grad():
             local(self.engine.model.shared.weight)[-1, -1] = torch.inf
     return done
@@ -47,13 +48,14 @@ def spoiled(self, *arguments):  # type: ignore[no-untyped-def]
 def interrupted(*arguments):  # type: ignore[no-untyped-def]
     if how == "term at start" and arguments[3].rank == rank:
         os.kill(os.getpid(), signal.SIGTERM)
-    if how == "early clock" and arguments[3].rank == rank:
+    trainer = build_trainer(*arguments)
+    if how == "early clock" and trainer.world.rank == rank:
         clock = SimpleNamespace(perf_counter=time.perf_counter, monotonic=lambda: time.monotonic() + 3600)
-        vars(t0train.train.run)["time"] = clock
-    return start_run(*arguments)
+        vars(t0train.train.callbacks)["time"] = clock
+    return trainer
 
 
-t0train.train.loop.start_run = interrupted  # type: ignore[attr-defined]
-Run.advance = spoiled  # type: ignore[method-assign]
+t0train.train.run.build_trainer = interrupted  # type: ignore[attr-defined]
+Trainer.step = spoiled  # type: ignore[method-assign]
 sys.argv = ["t0train", *sys.argv[4:]]
 main()

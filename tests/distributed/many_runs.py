@@ -16,14 +16,16 @@ from t0train.config import load_config
 from t0train.core.stop import StopRequest
 from t0train.distributed import find_place, join
 from t0train.model import compile_blocks
-from t0train.train import run as run_module
-from t0train.train.loop import _train
+from t0train.train import Trainer
+from t0train.train import setup as setup_module
+from t0train.train.run import _train
+from t0train.train.setup import ignore
 from tests.distributed.noted_rows import noting
 
 torch.set_num_threads(1)
-run_module.compile_blocks = partial(compile_blocks, backend="aot_eager")  # type: ignore[attr-defined]
-run_module.Run.advance = noting(run_module.Run.advance)  # type: ignore[method-assign]
+setup_module.compile_blocks = partial(compile_blocks, backend="aot_eager")  # type: ignore[attr-defined]
+Trainer.step = noting(Trainer.step)  # type: ignore[method-assign]
 with join(find_place(), "cpu", group_of_one=True, timeout_s=120) as world:  # DeepSpeed keeps to the first group it sees
     for case in json.loads(Path(sys.argv[2]).read_text()):
         config = load_config(sys.argv[1], case["overrides"])
-        _train(config, case["resume"], world, lambda remark: None, False, StopRequest())
+        _train(config, case["resume"], world, ignore, False, StopRequest())

@@ -14,8 +14,7 @@ from torch import Tensor
 from t0train.config import RunConfig
 from t0train.data import RowBatch, RowPlan, RowState, open_rows
 from t0train.model import Batch
-from t0train.train.run import Run
-from t0train.train.step import Gradients
+from t0train.train import StepMetrics, Trainer
 
 Rows = list[tuple[int, str]]  # identity of a row and a hash of all that is on it
 
@@ -31,11 +30,11 @@ def learned_rows(batch: Batch) -> Rows:
     ]
 
 
-def noting(advance: Callable[[Run, RowBatch, RowPlan, float], Gradients]) -> Callable[..., Gradients]:
-    """`Run.advance` that adds a line for each step to `rows-<rank>.jsonl` of the run folder."""
+def noting(step: Callable[[Trainer, RowBatch, RowPlan, float], StepMetrics]) -> Callable[..., StepMetrics]:
+    """`Trainer.step` that adds a line for each step to `rows-<rank>.jsonl` of the run folder."""
 
-    def noted_advance(run: Run, rows: RowBatch, plan: RowPlan, waited: float) -> Gradients:
-        engine = run.engine
+    def noted_step(trainer: Trainer, rows: RowBatch, plan: RowPlan, waited: float = 0.0) -> StepMetrics:
+        engine = trainer.engine
         backward, learned = engine.backward, Rows()
 
         def noted_backward(batch: Batch, denominator: float, is_last: bool) -> Tensor:
@@ -44,14 +43,14 @@ def noting(advance: Callable[[Run, RowBatch, RowPlan, float], Gradients]) -> Cal
 
         engine.backward = noted_backward  # type: ignore[method-assign]
         try:
-            gradients = advance(run, rows, plan, waited)
+            metrics = step(trainer, rows, plan, waited)
         finally:
             del engine.backward
-        with (run.folder / f"rows-{engine.world.rank}.jsonl").open("a") as stream:
+        with (trainer.folder / f"rows-{engine.world.rank}.jsonl").open("a") as stream:
             stream.write(json.dumps(learned) + "\n")
-        return gradients
+        return metrics
 
-    return noted_advance
+    return noted_step
 
 
 def rows_by_step(run: Path, processes: int) -> list[Rows]:

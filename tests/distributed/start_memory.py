@@ -17,7 +17,7 @@ import torch
 from t0train.config import load_config
 from t0train.data import open_rows
 from t0train.distributed import find_place, join
-from t0train.train.run import start_run
+from t0train.train.setup import build_trainer
 
 
 def anonymous_bytes() -> int:
@@ -51,8 +51,8 @@ with join(find_place(), "cpu", group_of_one=True, timeout_s=120) as world:
         config = load_config(sys.argv[1], overrides)
         stream = open_rows(config, verify=False)
         with Peak() as peak:
-            run = start_run(config, stream, "auto", world, False, lambda remark: None)
-        del run
+            trainer = build_trainer(config, stream, "auto", world)
+        del trainer
         gc.collect()
         before = before or anonymous_bytes()  # after the first case, which imports what is imported late
         grown[name] = peak.most - before

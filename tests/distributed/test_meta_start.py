@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
-from t0train.checkpoint import Manifest
+from t0train.checkpoint import CheckpointWriter, Manifest
 from t0train.config import load_config
 from t0train.config.architecture import T5Config
 from t0train.config.identity import VOCABULARY
 from t0train.data import load_vocabulary
+from t0train.distributed import World
 from t0train.model import T5, init_weights
 from t0train.train import train
-from t0train.train.checkpoint import CheckpointWriter
 from tests.distributed.helpers import assert_same_events, run_cases, torchrun
 from tests.train.conftest import VOCABULARY_SIZE
 
@@ -49,7 +49,7 @@ def large(tmp_path_factory: pytest.TempPathFactory, world: Path) -> Path:
     init_weights(dict(model.named_parameters()), config, seed=3)
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
     identity = {VOCABULARY: load_vocabulary(world / "spiece.model").fingerprint}
-    writer = CheckpointWriter(folder / "run" / "checkpoints", keep=1)
+    writer = CheckpointWriter(folder / "run" / "checkpoints", keep=1, world=World())
     writer.start({"model": parameters, "optimizer": {}}, config, Manifest(0, (0, 0), identity, ""))
     (folder / "hf").mkdir()
     save_file(parameters, folder / "hf" / "model.safetensors")

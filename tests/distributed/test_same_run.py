@@ -12,8 +12,8 @@ import torch
 from t0train.config import load_config
 from t0train.core.events import read_events
 from t0train.model import load_model
-from t0train.train import train
-from t0train.train.run import Run
+from t0train.train import Trainer, train
+from t0train.train.setup import ignore
 from tests.distributed.helpers import (
     assert_same_events,
     assert_same_parameters,
@@ -129,20 +129,16 @@ def runs(world: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) ->
     for case in (*WHOLE, *BF16, *HALVES, *RESUMED):
         by_processes[case.processes].append(case)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "advance", noting(Run.advance))
+        patch.setattr(Trainer, "step", noting(Trainer.step))
         for case in ALONE:
-            train(load_config(world / "run.yaml", settings(case)), say=_silently)
+            train(load_config(world / "run.yaml", settings(case)), notify=ignore)
         for processes in (4, 2, 3):
             cases = [{"overrides": settings(case), "resume": resume(case)} for case in by_processes[processes]]
             run_cases(processes, world / "run.yaml", cases, folder)
         for case in by_processes[1]:
             if case.after:
-                train(load_config(world / "run.yaml", settings(case)), resume(case), _silently)
+                train(load_config(world / "run.yaml", settings(case)), resume(case), ignore)
     return folder
-
-
-def _silently(remark: str) -> None:
-    """Remarks are not looked at here."""
 
 
 @pytest.mark.parametrize("case", WHOLE, ids=str)

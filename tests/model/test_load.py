@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from t0train.checkpoint import Manifest
+from t0train.checkpoint import CheckpointWriter, Manifest
 from t0train.config.schema import OptimizerConfig
 from t0train.core.errors import UserError
+from t0train.distributed import World
 from t0train.model import T5, Batch, T5Config, find_weights, load_model
 from t0train.optim import build_optimizer, optimizer_state
-from t0train.train.checkpoint import CheckpointWriter
 from tests.model.oracle import V10, V11, as_rows, hf_model, make_model, random_examples
 
 CONFIGS = {"v1.1": V11, "v1.0": V10}
@@ -169,7 +169,7 @@ def write_run(
         optimizer = build_optimizer(model.named_parameters(), OptimizerConfig())
         manifest = Manifest(step=step, rows=(0, 0), identity=identity or {}, config="")
         state = {"model": model.state_dict(), "optimizer": optimizer_state(optimizer)}
-        CheckpointWriter(folder / "checkpoints", keep=9).start(state, model.config, manifest)
+        CheckpointWriter(folder / "checkpoints", keep=9, world=World()).start(state, model.config, manifest)
         models.append(model)
     return models
 

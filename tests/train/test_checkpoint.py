@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 import torch
 
-import t0train.train.checkpoint as module
+import t0train.checkpoint.writer as module
 from t0train.checkpoint import Manifest, list_checkpoints, read_manifest, read_state
+from t0train.checkpoint.writer import CheckpointWriter, set_aside
 from t0train.config.schema import OptimizerConfig
 from t0train.core.errors import UserError
 from t0train.core.files import remove_leftovers, work_folder
 from t0train.distributed import World
 from t0train.model import T5, init_model, load_model
 from t0train.optim import build_optimizer, optimizer_state
-from t0train.train.checkpoint import CheckpointWriter, set_aside
 
 
 def trained(optimizer_name: str = "adafactor") -> tuple[T5, torch.optim.Optimizer]:
@@ -41,7 +41,7 @@ def state_of(model: T5, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def write(folder: Path, model: T5, optimizer: torch.optim.Optimizer, step: int, keep: int) -> Path:
-    writer = CheckpointWriter(folder, keep)
+    writer = CheckpointWriter(folder, keep, world=World())
     writer.start(state_of(model, optimizer), model.config, manifest(step))
     path = writer.finish()
     assert path is not None
@@ -110,7 +110,7 @@ def test_which_checkpoints_stay(
     keep: int, keep_every: int | None, written: list[int], left: list[int], tmp_path: Path
 ) -> None:
     model, _ = trained()
-    writer = CheckpointWriter(tmp_path, keep, keep_every=keep_every)
+    writer = CheckpointWriter(tmp_path, keep, keep_every=keep_every, world=World())
     for step in written:
         about = replace(manifest(abs(step)), temporary=step < 0)
         writer.start({"model": {"shared.weight": model.shared.weight}, "optimizer": {}}, model.config, about)
@@ -156,7 +156,7 @@ def test_a_failure_at_any_moment_leaves_the_earlier_ones(
     def fail(*arguments: object, **keywords: object) -> None:
         raise OSError(28, "No space left on device")
 
-    target = {"save": "t0train.train.checkpoint.state_dict_saver.save", "fsync": "os.fsync"}
+    target = {"save": "t0train.checkpoint.writer.state_dict_saver.save", "fsync": "os.fsync"}
     monkeypatch.setattr(target.get(moment, f"{module.__name__}.{moment}"), fail)
     with pytest.raises(UserError, match=r"cannot write .*step-00000009.*: the disk is full"):
         write(folder, *trained(), 9, keep=1)
@@ -183,7 +183,7 @@ def test_set_aside(copy: Path) -> None:
 
 def test_asynchronous_is_what_it_was_at_the_start(tmp_path: Path) -> None:
     model, optimizer = trained()
-    writer = CheckpointWriter(tmp_path, keep=2, asynchronous=True)
+    writer = CheckpointWriter(tmp_path, keep=2, asynchronous=True, world=World())
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     for step in (1, 2):
         writer.start(state_of(model, optimizer), model.config, manifest(step))
@@ -214,7 +214,7 @@ def test_an_asynchronous_failure_is_raised_later(copy: Path, monkeypatch: pytest
         raise OSError(28, "No space left on device")
 
     model, optimizer = trained()
-    writer = CheckpointWriter(copy.parent, keep=1, asynchronous=True)
+    writer = CheckpointWriter(copy.parent, keep=1, asynchronous=True, world=World())
     before = sorted(path.name for path in copy.parent.rglob("*"))
     monkeypatch.setattr(f"{module.__name__}._checksums", fail)
     writer.start(state_of(model, optimizer), model.config, manifest(9))

@@ -20,8 +20,8 @@ from t0train.distributed import Engine
 from t0train.model import load_model
 from t0train.optim import learning_rate
 from t0train.train import NonFiniteError, train
+from t0train.train.callbacks import rows_hash
 from t0train.train.lock import run_lock
-from t0train.train.run import rows_hash
 from tests.train.helpers import assert_same_state, start_training, steps_of, tensors, wait_for_step
 
 

@@ -36,7 +36,7 @@ def test_a_damaged_newest_checkpoint_falls_back_and_says_so(
     newest = list_checkpoints(run / "checkpoints")[0]
     flip(newest)
     said: list[str] = []
-    result = train(configure(), say=said.append)
+    result = train(configure(), notify=said.append)
     assert any("step-00000040 is damaged" in line and "Going back to step-00000030" in line for line in said)
     assert any("is now aside-step-00000040" in line for line in said)
     assert result.steps == 40

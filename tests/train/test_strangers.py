@@ -13,13 +13,13 @@ import torch
 from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.metadata import BytesStorageMetadata, MetadataIndex
 
-from t0train.checkpoint import Manifest, read_manifest, read_state
+from t0train.checkpoint import CheckpointWriter, Manifest, read_manifest, read_state
 from t0train.config.schema import OptimizerConfig
 from t0train.core.errors import UserError
 from t0train.core.hashing import file_sha256
+from t0train.distributed import World
 from t0train.model import T5, init_model, load_model
 from t0train.optim import build_optimizer, optimizer_state
-from t0train.train.checkpoint import CheckpointWriter
 from tests.cli.test_eval import t0train
 from tests.evals.films import train_on_films, write_films
 from tests.train.planted import Payload, change_metadata, compress_first, seal
@@ -114,7 +114,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, T5]:
     """A checkpoint of a very small model."""
     model = init_model("tiny", vocab_size=160, d_model=128, d_ff=16, d_kv=8)
     optimizer = build_optimizer(model.named_parameters(), OptimizerConfig())
-    writer = CheckpointWriter(tmp_path_factory.mktemp("checkpoints"), keep=1)
+    writer = CheckpointWriter(tmp_path_factory.mktemp("checkpoints"), keep=1, world=World())
     state = {"model": dict(model.named_parameters()), "optimizer": optimizer_state(optimizer)}
     writer.start(state, model.config, Manifest(step=5, rows=(0, 3), identity={}, config=""))
     path = writer.finish()
@@ -286,7 +286,7 @@ def test_weights_that_are_not_finite_are_not_loaded(tmp_path: Path, written: tup
         dict(model.named_parameters())["decoder.block.1.layer.0.layer_norm.weight"][3] = torch.inf
     optimizer = build_optimizer(model.named_parameters(), OptimizerConfig())
     state = {"model": dict(model.named_parameters()), "optimizer": optimizer_state(optimizer)}
-    writer = CheckpointWriter(tmp_path, keep=1)
+    writer = CheckpointWriter(tmp_path, keep=1, world=World())
     writer.start(state, model.config, Manifest(step=5, rows=(0, 3), identity={}, config=""))
     path = writer.finish()
     assert path is not None

@@ -1,36 +1,57 @@
-"""Checkpoints are written whole or not at all, and the newest few kept. `t0train.checkpoint` reads them."""
+"""Checkpoints are written whole or not at all, and the newest few kept."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
+from torch.distributed import ProcessGroup
 from torch.distributed.checkpoint import state_dict_saver
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
-from t0train.checkpoint import (
+from t0train.checkpoint.manifest import (
     LATEST,
     MANIFEST,
     MODEL,
     STATE,
     Manifest,
-    explain_dcp_errors,
+    checkpoint_name,
     is_temporary,
     list_checkpoints,
     step_of,
 )
+from t0train.checkpoint.state import explain_dcp_errors
 from t0train.config.architecture import T5Config
 from t0train.core.errors import UserError, explain_os_errors
 from t0train.core.files import atomic_folder, remove_folder, write_atomic, write_json
 from t0train.core.hashing import content_hash, file_sha256
-from t0train.distributed import World
 
-_ALONE = World()
+T = TypeVar("T")
+
+
+class Processes(Protocol):
+    """What a checkpoint needs to know of the processes that write it together: `t0train.distributed.World`."""
+
+    @property
+    def rank(self) -> int: ...  # noqa: D102
+    @property
+    def size(self) -> int: ...  # noqa: D102
+    @property
+    def is_first(self) -> bool: ...  # noqa: D102
+    @property
+    def device(self) -> torch.device: ...  # noqa: D102
+    @property
+    def group(self) -> ProcessGroup | None: ...  # noqa: D102
+    @property
+    def background(self) -> Processes: ...  # noqa: D102
+    def together(self, function: Callable[[], T]) -> list[T]: ...  # noqa: D102
+    def from_first(self, function: Callable[[], T]) -> T: ...  # noqa: D102
 
 
 class CheckpointWriter:
@@ -54,7 +75,7 @@ class CheckpointWriter:
         self,
         folder: Path,
         keep: int,
-        world: World = _ALONE,
+        world: Processes,
         asynchronous: bool = False,
         keep_every: int | None = None,
     ) -> None:
@@ -89,6 +110,10 @@ class CheckpointWriter:
             self._pending = Future()
             self._pending.set_result(self._write(state, config, manifest, self.world))
 
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of a step is written."""
+        return self.folder / checkpoint_name(step)
+
     @property
     def is_busy(self) -> bool:
         """Whether a checkpoint of this process is still being written."""
@@ -105,8 +130,8 @@ class CheckpointWriter:
         pending, self._pending = self._pending, None
         return pending.result()
 
-    def _write(self, state: dict[str, Any], config: T5Config, manifest: Manifest, world: World) -> Path:
-        path = self.folder / f"step-{manifest.step:08d}"
+    def _write(self, state: dict[str, Any], config: T5Config, manifest: Manifest, world: Processes) -> Path:
+        path = self.path(manifest.step)
         with atomic_folder(path, ours=[STATE, MODEL, MANIFEST]) if world.is_first else nullcontext(path) as own:
             temporary = world.from_first(lambda: own)
             with explain_os_errors("write", path), explain_dcp_errors():
@@ -150,7 +175,7 @@ def set_aside(path: Path) -> Path:
     raise UserError(f"{path.parent} holds a thousand copies of {path.name} that were set aside; remove some.")
 
 
-def _checksums(folder: Path, world: World) -> dict[str, str]:
+def _checksums(folder: Path, world: Processes) -> dict[str, str]:
     """SHA-256 of this process's share of the files."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     return {file.relative_to(folder).as_posix(): file_sha256(file) for file in files[world.rank :: world.size]}
