@@ -180,18 +180,6 @@ def prepare(
     )
 
 
-def huggingface_twin(model: Any) -> Any:
-    """transformers' class with the same weights; its head must be untied by hand."""
-    import torch
-    from transformers import T5Config, T5ForConditionalGeneration
-
-    twin = T5ForConditionalGeneration(T5Config(**model.config.to_hf(), attn_implementation="eager"))
-    twin.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
-    twin.all_tied_weights_keys.pop("lm_head.weight", None)
-    twin.load_state_dict(model.state_dict(), strict=False)
-    return twin
-
-
 @app.command()
 def step(
     size: Annotated[str, typer.Option(help="model")] = "tiny",
@@ -206,11 +194,11 @@ def step(
     from synthetic import random_row
 
     from t0train.data import build_rows
-    from t0train.model import Batch, init_model, loss
+    from t0train.model import Batch, init_model, loss, to_huggingface
 
     torch.set_num_threads(1)
     model = init_model(size, dropout=0.0, attention="segment")
-    twin = huggingface_twin(model).train()
+    twin = to_huggingface(model, attn_implementation="eager").train()
     generator = np.random.default_rng(0)
     content = [random_row(generator, max_inputs, max_targets, model.config.vocab_size) for _ in range(rows)]
     packed = build_rows(content, max_inputs, max_targets)
@@ -259,11 +247,11 @@ def rank(
     """
     import torch
 
-    from t0train.model import init_model
+    from t0train.model import init_model, to_huggingface
 
     torch.set_num_threads(1)
     model = init_model(size).eval()
-    twin = huggingface_twin(model).eval()
+    twin = to_huggingface(model, attn_implementation="eager")
     lines, ratios, worst = [], [], 0.0
     for length in targets or [3, 20]:
         for number in choices or [3, 4, 5]:

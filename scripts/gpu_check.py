@@ -1,4 +1,4 @@
-"""What only a GPU can show: back ends, packing, optimizer, real runs, memory against the estimate, and speed.
+"""What only a GPU can show: backends, packing, optimizer, real runs, memory against the estimate, and speed.
 
     python scripts/gpu_check.py --size base --speed-size large --out gpu_check.json
 
@@ -32,8 +32,8 @@ from t0train.core.errors import UserError, nearest
 from t0train.distributed import Engine, World
 from t0train.estimate import DEVICES, estimate
 from t0train.estimate.flops import row_flop
-from t0train.model import T5, Batch, canary, compile_blocks, init_model, loss, start_model
-from t0train.model.recompute import Recompute
+from t0train.model import T5, Batch, check_packing, compile_blocks, init_model, initial_model, loss
+from t0train.model.activation_checkpointing import Recompute
 from t0train.optim import build_optimizer
 
 Check = Callable[[Setting], Iterator[Finding]]
@@ -70,8 +70,8 @@ def furthest(found: dict[str, Tensor], expected: dict[str, Tensor]) -> tuple[flo
     return max((distance(found[name], value), name) for name, value in expected.items())
 
 
-def check_back_ends(setting: Setting) -> Iterator[Finding]:
-    """States and gradients of each back end beside eager's in fp32, with dropout."""
+def check_backends(setting: Setting) -> Iterator[Finding]:
+    """States and gradients of each backend beside eager's in fp32, with dropout."""
     states, gradients = states_and_gradients(setting, "eager", "fp32")
 
     def distances(attention: str, precision: str) -> tuple[float, float, str]:
@@ -80,7 +80,7 @@ def check_back_ends(setting: Setting) -> Iterator[Finding]:
 
     rough = distances("eager", "bf16")
     for precision, limits in (("fp32", (EXACT, 10 * EXACT)), ("bf16", (2 * rough[0], 2 * rough[1]))):
-        for attention in setting.back_ends:
+        for attention in setting.backends:
             of_states, of_gradients, worst = distances(attention, precision)
             arm = f"{attention} {precision}"
             yield Finding("states = eager's", arm, f"{of_states:.1e}", of_states <= limits[0], of_states)
@@ -89,7 +89,7 @@ def check_back_ends(setting: Setting) -> Iterator[Finding]:
 
 
 def check_blocks(setting: Setting) -> Iterator[Finding]:
-    """Gradients with blocks compiled or computed again beside those of the same back end without, in fp32."""
+    """Gradients with blocks compiled or computed again beside those of the same backend without, in fp32."""
     for attention in ("eager", "sdpa", *(("flex",) if setting.is_gpu else ())):
         _, plain = states_and_gradients(setting, attention, "fp32")
         rough, _ = furthest(states_and_gradients(setting, attention, "bf16")[1], plain)
@@ -102,17 +102,17 @@ def check_blocks(setting: Setting) -> Iterator[Finding]:
                 yield Finding("gradients = plain ones", arm, f"{off:.1e} ({worst})", off <= limit, off)
 
 
-def check_packing(setting: Setting) -> Iterator[Finding]:
-    """Examples on a packed row beside the same examples alone, in bf16: the start-up canary."""
-    for attention in ("eager", *setting.back_ends):
+def check_packed_rows(setting: Setting) -> Iterator[Finding]:
+    """Examples on a packed row beside the same examples alone, in bf16: the packing self-check."""
+    for attention in ("eager", *setting.backends):
         model = random_model(setting.size, attention, setting.device)
         try:
             with autocast(setting, "bf16"):
-                canary(model, setting.batch())
+                check_packing(model, setting.batch())
         except UserError as error:
             yield Finding("packed = alone", f"{attention} bf16", str(error), False)
         else:
-            yield Finding("packed = alone", f"{attention} bf16", "within the canary's tolerance", True)
+            yield Finding("packed = alone", f"{attention} bf16", "within the self-check's tolerance", True)
 
 
 def check_optimizer(setting: Setting) -> Iterator[Finding]:
@@ -146,7 +146,7 @@ def run_config(setting: Setting, attention: str, checkpointing: str = "none") ->
 
 def make_engine(setting: Setting, config: RunConfig, compiled: bool = False) -> Engine:
     torch._dynamo.reset()
-    model: T5 = start_model(config).to(setting.device)
+    model: T5 = initial_model(config).to(setting.device)
     model.checkpoint_activations(config.train.activation_checkpointing)
     if compiled:
         compile_blocks(model, setting.device)
@@ -196,9 +196,9 @@ def peak_flop(setting: Setting) -> float | None:
 
 
 def check_speed(setting: Setting) -> Iterator[Finding]:
-    """Rows per second and MFU, by back end, compiled and not. Nothing to pass: docs/benchmarks.md takes them up."""
+    """Rows per second and MFU, by backend, compiled and not. Nothing to pass: docs/benchmarks.md takes them up."""
     flop = row_flop(SIZES[setting.speed_size], setting.max_inputs, setting.max_targets).train
-    for attention in ("eager", *setting.back_ends):
+    for attention in ("eager", *setting.backends):
         for compiled in (False, True) if setting.is_gpu else (False,):
             engine = make_engine(setting, run_config(setting, attention), compiled)
             batch = Batch.from_rows(setting.batch(), setting.device)
@@ -236,9 +236,9 @@ def findings_of(check: Check, setting: Setting) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Check, ...] = (
-    check_back_ends,
+    check_backends,
     check_blocks,
-    check_packing,
+    check_packed_rows,
     check_optimizer,
     check_training,
     check_memory,

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks on one CUDA device what the tests cannot: attention back ends against eager, compiled and checkpointed blocks
+# Checks on one CUDA device what the tests cannot: attention backends against eager, compiled and checkpointed blocks
 # against plain ones, packing in bf16, optimizer updates, real runs under every strategy, memory against the estimate, and
 # speed. Prints one line where there is no device. Arguments go to scripts/gpu_check.py.
 #

@@ -19,7 +19,7 @@ class Finding:
 
     Attributes:
         check: what was checked.
-        arm: back end and precision, or the like.
+        arm: backend and precision, or the like.
         value: what was found, in words.
         ok: None where there is nothing to pass.
         number: what was found.
@@ -60,8 +60,8 @@ class Setting:
         return self.device.type == "cuda"
 
     @property
-    def back_ends(self) -> tuple[str, ...]:
-        """The back ends that can be trained here, but for `eager`."""
+    def backends(self) -> tuple[str, ...]:
+        """The backends that can be trained here, but for `eager`."""
         return ("sdpa", "flex") if self.is_gpu else ("sdpa", "segment")
 
     def batch(self) -> RowBatch:

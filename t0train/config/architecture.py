@@ -1,6 +1,6 @@
 """Architecture constants of T5, and their spelling in Hugging Face's config.json.
 
-They stand here, not beside the module, because `t0train estimate` reads them without importing torch.
+Kept out of `t0train.model` so that `t0train estimate` need not import torch.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LARGEST = {
 
 @dataclass(frozen=True)
 class T5Config:
-    """A T5: version 1.1 (gated, head of its own: LM-adapted and T0 models) or 1.0 (`gated=False, tied=True`).
+    """A T5: version 1.1 (gated, untied head: LM-adapted and T0 models) or 1.0 (neither gated nor untied).
 
     Encoder and decoder have `num_layers` layers each. `num_heads * d_kv` need not equal `d_model`.
     """
@@ -46,8 +46,8 @@ class T5Config:
     relative_max_distance: int = 128
     dropout: float = 0.1
     dropout_style: DropoutStyle = "mesh"
-    gated: bool = True
-    tied: bool = False
+    is_gated: bool = True
+    tie_word_embeddings: bool = False
     eps: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -64,7 +64,7 @@ class T5Config:
 
     @property
     def drops_weights(self) -> bool:
-        """Whether dropout takes single attention weights, which few attention back ends can do."""
+        """Whether dropout takes single attention weights, which few attention backends can do."""
         return self.dropout > 0 and self.dropout_style == "elementwise"
 
     def to_json(self) -> dict[str, Any]:
@@ -86,8 +86,8 @@ class T5Config:
     def from_hf(cls, values: Mapping[str, Any]) -> T5Config:
         """Read Hugging Face's config.json of a T5.
 
-        `tied` is only a first guess: the flag is unreliable since transformers 5 (it is forced to true), so the loader
-        decides by the tensors of the file.
+        `tie_word_embeddings` is only a first guess: since transformers 5 the flag is unreliable (forced to true), so
+        the loader decides by the tensors of the file.
 
         Raises:
             UserError: another architecture, or one that T5 never had (e.g. stacks of different depth).
@@ -122,8 +122,8 @@ class T5Config:
             relative_buckets=values.get("relative_attention_num_buckets", 32),
             relative_max_distance=values.get("relative_attention_max_distance", 128),
             dropout=float(values.get("dropout_rate", 0.1)),
-            gated=activation == "gated-gelu",
-            tied=bool(values.get("tie_word_embeddings", True)) and bool(values.get("scale_decoder_outputs", True)),
+            is_gated=activation == "gated-gelu",
+            tie_word_embeddings=all(values.get(key, True) for key in ("tie_word_embeddings", "scale_decoder_outputs")),
             eps=float(values.get("layer_norm_epsilon", 1e-6)),
         )
 
@@ -142,12 +142,12 @@ class T5Config:
             "relative_attention_num_buckets": self.relative_buckets,
             "relative_attention_max_distance": self.relative_max_distance,
             "dropout_rate": self.dropout,
-            "feed_forward_proj": "gated-gelu" if self.gated else "relu",
+            "feed_forward_proj": "gated-gelu" if self.is_gated else "relu",
             "layer_norm_epsilon": self.eps,
             "initializer_factor": 1.0,
             "is_encoder_decoder": True,
-            "tie_word_embeddings": self.tied,
-            "scale_decoder_outputs": self.tied,
+            "tie_word_embeddings": self.tie_word_embeddings,
+            "scale_decoder_outputs": self.tie_word_embeddings,
             "use_cache": True,
             "pad_token_id": 0,
             "eos_token_id": 1,

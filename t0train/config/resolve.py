@@ -11,10 +11,10 @@ from typing import Literal, cast, get_args
 from t0train.config.schema import ModelConfig, RunConfig, TrainConfig
 from t0train.core.errors import UserError, nearest
 
-BackEnd = Literal["eager", "segment", "sdpa", "flex"]
+Backend = Literal["eager", "segment", "sdpa", "flex"]
 Strategy = Literal["single", "ddp", "fsdp", "hsdp", "deepspeed"]
 
-BACK_ENDS: tuple[str, ...] = get_args(ModelConfig.model_fields["attention"].annotation)
+BACKENDS: tuple[str, ...] = get_args(ModelConfig.model_fields["attention"].annotation)
 
 
 def run_folder(config: RunConfig) -> Path:
@@ -24,7 +24,7 @@ def run_folder(config: RunConfig) -> Path:
 
 
 def check_attention(name: str, drops_weights: bool) -> None:
-    """Refuse an attention back end that does not exist or cannot do the model's dropout.
+    """Refuse an attention backend that does not exist or cannot do the model's dropout.
 
     Args:
         name: `model.attention`.
@@ -33,8 +33,8 @@ def check_attention(name: str, drops_weights: bool) -> None:
     Raises:
         UserError: it is so.
     """
-    if name not in BACK_ENDS:
-        raise UserError(f"there is no attention back end {name!r}; {nearest(name, BACK_ENDS)}")
+    if name not in BACKENDS:
+        raise UserError(f"there is no attention backend {name!r}; {nearest(name, BACKENDS)}")
     if name in ("segment", "sdpa", "flex") and drops_weights:
         raise UserError(
             f"attention: {name} cannot drop single attention weights (dropout_style: elementwise); use "
@@ -42,8 +42,8 @@ def check_attention(name: str, drops_weights: bool) -> None:
         )
 
 
-def resolve_attention(name: str, drops_weights: bool, device: str, has_gradient: bool) -> BackEnd:
-    """The attention back end; `auto` is eager where single weights are dropped, else sdpa on a GPU, segment on a CPU.
+def resolve_attention(name: str, drops_weights: bool, device: str, requires_grad: bool) -> Backend:
+    """The attention backend; `auto` is eager where single weights are dropped, else sdpa on a GPU, segment on a CPU.
 
     sdpa stays the choice on a GPU until flex is measured to be faster there.
 
@@ -51,24 +51,24 @@ def resolve_attention(name: str, drops_weights: bool, device: str, has_gradient:
         name: one that `check_attention` lets pass.
         drops_weights: whether single attention weights are dropped now.
         device: `cpu` or `cuda`.
-        has_gradient: whether gradients are wanted.
+        requires_grad: whether gradients are wanted.
 
     Raises:
         UserError: `segment` on another device than a CPU, or `flex` to be trained on a CPU.
     """
-    if name == "flex" and device == "cpu" and has_gradient:
+    if name == "flex" and device == "cpu" and requires_grad:
         raise UserError("attention: flex has no gradient on a CPU; use segment or auto there.")
     if name == "segment" and device != "cpu":
         raise UserError(f"attention: segment runs on a CPU, but the model is on {device}; use sdpa or auto.")
     if name != "auto":
-        return cast(BackEnd, name)
+        return cast(Backend, name)
     if drops_weights:
         return "eager"
     return "segment" if device == "cpu" else "sdpa"
 
 
 def check_recomputation(kind: str, attention: str) -> None:
-    """Refuse `train.activation_checkpointing` where the attention back end cannot do it.
+    """Refuse `train.activation_checkpointing` where the attention backend cannot do it.
 
     Raises:
         UserError: `selective` with `flex`, which is one opaque kernel to it.

@@ -155,7 +155,7 @@ class ModelConfig(Section):
         "mesh", description="mesh: masks shared along the length axis"
     )
     attention: Literal["auto", "eager", "segment", "sdpa", "flex"] = bookkeeping(
-        "auto", "attention back end; auto: segment on a CPU, sdpa on a GPU"
+        "auto", "attention backend; auto: segment on a CPU, sdpa on a GPU"
     )
 
     @model_validator(mode="after")

@@ -31,7 +31,8 @@ def find_architecture(model: ModelConfig) -> T5Config:
     if folder.is_dir():
         checkpoints = sorted(file.parent for file in folder.glob("checkpoints/step-*/model.json"))
         read = read_architecture(checkpoints[-1] if checkpoints else folder)
-        return replace(read, tied=read.tied and not read.gated)  # the flag is unreliable: T5 1.1 always has a head
+        # the flag is unreliable, but the head of a T5 1.1 is always untied
+        return replace(read, tie_word_embeddings=read.tie_word_embeddings and not read.is_gated)
     if model.start not in HUB_SIZES:
         raise UserError(
             f"the size of {model.start!r} is not known here, and the estimate does not ask the hub: give the folder of "

@@ -9,7 +9,7 @@ from typing import Any
 from t0train.config import RunConfig
 from t0train.config.architecture import T5Config
 from t0train.config.resolve import (
-    BackEnd,
+    Backend,
     Strategy,
     check_attention,
     check_recomputation,
@@ -205,12 +205,12 @@ def _rows_per_step(config: RunConfig, examples_per_row: float | None) -> float:
     return batch.examples / examples_per_row
 
 
-def _attention(config: RunConfig, architecture: T5Config) -> BackEnd:
+def _attention(config: RunConfig, architecture: T5Config) -> Backend:
     model = config.model
     trained = replace(architecture, dropout=model.dropout, dropout_style=model.dropout_style)
     check_attention(model.attention, trained.drops_weights)
     check_recomputation(config.train.activation_checkpointing, model.attention)
-    return resolve_attention(model.attention, trained.drops_weights, "cuda", has_gradient=True)
+    return resolve_attention(model.attention, trained.drops_weights, "cuda", requires_grad=True)
 
 
 def _shards(config: RunConfig, strategy: Strategy, count: int) -> int:

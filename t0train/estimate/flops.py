@@ -18,11 +18,11 @@ def parameter_shapes(model: T5Config) -> Counter[tuple[int, ...]]:
     """How many parameters there are of each shape."""
     d, inner, layers = model.d_model, model.num_heads * model.d_kv, model.num_layers
     shapes: Counter[tuple[int, ...]] = Counter()
-    shapes[model.vocab_size, d] += 1 if model.tied else 2  # embedding, head
+    shapes[model.vocab_size, d] += 1 if model.tie_word_embeddings else 2  # embedding, head
     attentions = layers * (1 + 2)  # in encoder and decoder, and from decoder to encoder
     shapes[inner, d] += 3 * attentions  # q, k, v
     shapes[d, inner] += attentions  # o
-    shapes[model.d_ff, d] += 2 * layers * (2 if model.gated else 1)  # wi_0, wi_1 or wi
+    shapes[model.d_ff, d] += 2 * layers * (2 if model.is_gated else 1)  # wi_0, wi_1 or wi
     shapes[d, model.d_ff] += 2 * layers  # wo
     shapes[d,] += layers * (2 + 3) + 2  # norms of the sub-layers, and one at the end of each stack
     shapes[model.relative_buckets, model.num_heads] += 2
@@ -37,7 +37,7 @@ def parameter_count(model: T5Config) -> int:
 def block_parameters(model: T5Config) -> tuple[int, int]:
     """Matrix elements of one encoder block and of one decoder block."""
     d, inner = model.d_model, model.num_heads * model.d_kv
-    feed_forward = (3 if model.gated else 2) * d * model.d_ff
+    feed_forward = (3 if model.is_gated else 2) * d * model.d_ff
     return 4 * d * inner + feed_forward, 8 * d * inner + feed_forward
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from t0train.config.architecture import DropoutStyle, T5Config
-from t0train.config.resolve import BackEnd, Strategy
+from t0train.config.resolve import Backend, Strategy
 from t0train.config.schema import OptimizerConfig
 from t0train.estimate.flops import block_parameters, parameter_count, parameter_shapes
 
@@ -34,14 +34,14 @@ class Step:
         micro_rows: rows that go through the model at once on a GPU.
         chunk: target positions whose logits exist at once.
         precision: bf16 compute over fp32 parameters, or fp32.
-        attention: back end.
+        attention: backend.
         dropout: rate.
         dropout_style: see `t0train.model.dropout`.
         optimizer: section of the run.
         strategy: how GPUs share the model; see `t0train.distributed`.
         shards: pieces that fsdp, hsdp and deepspeed cut it in.
         zero_stage: of deepspeed.
-        checkpointing: see `t0train.model.recompute`.
+        checkpointing: see `t0train.model.activation_checkpointing`.
         count: GPUs.
     """
 
@@ -51,7 +51,7 @@ class Step:
     micro_rows: int
     chunk: int
     precision: Literal["bf16", "fp32"]
-    attention: BackEnd
+    attention: Backend
     dropout: float
     dropout_style: DropoutStyle
     optimizer: OptimizerConfig
@@ -80,7 +80,7 @@ class Memory:
             cast to be summed, and embedding and head in fp32. deepspeed: all weights, or in ZeRO 3 those that it
             keeps gathered.
         activations: kept for the backward pass, with an attention that keeps no scores.
-        attention: what the attention back end keeps beyond that.
+        attention: what the attention backend keeps beyond that.
         dropout_masks: nothing worth counting unless each element has its own (dropout_style: elementwise).
         head: the loss: logits of a chunk, and the head's gradient.
     """
@@ -157,7 +157,7 @@ def _working_weight_bytes(step: Step) -> int:
     if step.strategy in ("fsdp", "hsdp"):
         blocks = 2 * step.compute_bytes * decoder_block
         gradient = (step.compute_bytes + FP32) * decoder_block
-        embedding_and_head = FP32 * model.vocab_size * model.d_model * (1 if model.tied else 2)
+        embedding_and_head = FP32 * model.vocab_size * model.d_model * (1 if model.tie_word_embeddings else 2)
         return blocks + gradient + embedding_and_head
     if step.strategy == "deepspeed":
         own_and_live = math.ceil(parameters / step.shards) + min(parameters, _ZERO_LIVE)
@@ -178,8 +178,8 @@ def activation_bytes_per_row(step: Step) -> int:
     d, inner, f = model.d_model, model.num_heads * model.d_kv, model.d_ff
     cross_keys_and_values = inputs * 2 * inner
     everything = (
-        inputs * (4 * d + 4 * inner + (4 if model.gated else 2) * f),
-        targets * (6 * d + 6 * inner + (4 if model.gated else 2) * f) + cross_keys_and_values,
+        inputs * (4 * d + 4 * inner + (4 if model.is_gated else 2) * f),
+        targets * (6 * d + 6 * inner + (4 if model.is_gated else 2) * f) + cross_keys_and_values,
     )
     if step.checkpointing == "none":
         return step.compute_bytes * _over_layers(step, everything)
@@ -187,15 +187,15 @@ def activation_bytes_per_row(step: Step) -> int:
     if step.checkpointing == "selective":
         outputs = 0 if step.attention == "eager" else inner  # eager attention is computed again
         kept = (
-            inputs * (3 * d + 3 * inner + outputs + (2 if model.gated else 1) * f),
-            targets * (4 * d + 4 * inner + 2 * outputs + (2 if model.gated else 1) * f) + cross_keys_and_values,
+            inputs * (3 * d + 3 * inner + outputs + (2 if model.is_gated else 1) * f),
+            targets * (4 * d + 4 * inner + 2 * outputs + (2 if model.is_gated else 1) * f) + cross_keys_and_values,
         )
     memory = inputs * d  # what cross attention reads
     return step.compute_bytes * (_over_layers(step, everything, kept) + memory)
 
 
 def attention_bytes_per_row(step: Step) -> int:
-    """What the attention back end keeps of one row beyond queries, keys, values and output.
+    """What the attention backend keeps of one row beyond queries, keys, values and output.
 
     sdpa: the masks of the two self attentions, shared by the layers, and each output twice (before and after what reads
     nothing is set to zero). eager: fp32 weights, weights in the compute precision, and two boolean masks, in every

@@ -60,7 +60,7 @@ class Answerer:
     def scores(self, prompt: RankedPrompt, advance: Advance) -> list[Scores]:
         """The log-probability of every choice, for each item of a prompt."""
         items = [prompt.item(i) for i in range(len(prompt.rows))]
-        path = self._path(prompt.task, self._back_end, items_content(items)) if self.folder else None
+        path = self._path(prompt.task, self._backend, items_content(items)) if self.folder else None
         if path and (kept := _read(path, [partial(_is_score_of_each, len(choices)) for _, choices in items])):
             advance(len(items))
             return [np.array(values, dtype=np.float64) for values in kept]
@@ -84,8 +84,8 @@ class Answerer:
         return outputs
 
     @property
-    def _back_end(self) -> str:
-        return self.model.back_end(next(self.model.parameters()).device, has_gradient=False)
+    def _backend(self) -> str:
+        return self.model.backend(next(self.model.parameters()).device, requires_grad=False)
 
     def _path(self, task: str, *asked: Any) -> Path:
         """The file of the answers to a task; `asked` is how and what the model is asked."""

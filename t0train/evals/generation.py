@@ -23,8 +23,9 @@ from t0train.model import (
     load_model,
     open_run_checkpoint,
     open_weights,
+    quiet_transformers,
+    to_huggingface,
 )
-from t0train.model.export import quiet_transformers
 
 
 class Generator:
@@ -65,7 +66,7 @@ class Generator:
     @classmethod
     def of(cls, model: T5, vocabulary: Vocabulary) -> Generator:
         """A generator around the very tensors of a loaded model: it costs no further memory."""
-        return cls(_around(model), vocabulary)
+        return cls(to_huggingface(model), vocabulary)
 
     def generate(
         self,
@@ -162,20 +163,6 @@ def _pad(ids: Sequence[np.ndarray], vocabulary: Vocabulary) -> tuple[np.ndarray,
     padded = np.full(mask.shape, vocabulary.pad_id, dtype=np.int64)
     padded[mask] = np.concatenate(ids)
     return padded, mask.astype(np.int64)
-
-
-def _around(model: T5) -> Any:
-    """Transformers' class with our model's own tensors as its weights."""
-    import torch
-    from transformers import T5Config, T5ForConditionalGeneration
-
-    with torch.device("meta"):
-        twin = T5ForConditionalGeneration(T5Config(**model.config.to_hf()))
-    weights = dict(model.state_dict())
-    embedding = weights["shared.weight"]
-    shared = {f"{part}.embed_tokens.weight": embedding for part in ("encoder", "decoder")}
-    twin.load_state_dict({"lm_head.weight": embedding, **weights, **shared}, assign=True)
-    return twin.eval()
 
 
 def _load(folder: Path, device_map: str | None) -> Any:

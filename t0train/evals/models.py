@@ -19,12 +19,12 @@ from t0train.model import (
     check_vocabulary,
     complete_checkpoints,
     find_weights,
+    initial_model,
     load_model,
     open_run_checkpoint,
     run_config_of,
     run_folder_of,
     selected_step,
-    start_model,
 )
 
 
@@ -85,7 +85,7 @@ def open_model(source: str, untrained: bool = False) -> Subject:
         return Subject(model_name(source), placed(load_model(source)), open_vocabulary(source))
     if untrained:
         run, vocabulary = _open_untrained(folder)
-        return Subject(run.name, placed(start_model(run), run.train.device), vocabulary, run, folder, 0)
+        return Subject(run.name, placed(initial_model(run), run.train.device), vocabulary, run, folder, 0)
     found = open_run_checkpoint(source)
     assert found is not None
     model = placed(load_model(found.path), found.config.train.device)

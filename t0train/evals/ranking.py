@@ -139,7 +139,7 @@ def _first_equal(choices: Sequence[Tokens], max_targets: int) -> NDArray[np.int6
 def _pack(pieces: Sequence[_Piece], max_inputs: int, max_targets: int) -> list[list[_Piece]]:
     """Rows of pieces of about one length, the longest first, so that memory peaks in the first batch.
 
-    Where a back end works on whole rows, attention costs the square of their width: a row is no wider than its longest
+    Where a backend works on whole rows, attention costs the square of their width: a row is no wider than its longest
     input needs, or than makes short ones fill it well.
     """
     rows: list[list[_Piece]] = []

@@ -15,17 +15,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from t0train.config.architecture import T5Config
-from t0train.config.resolve import BackEnd, check_attention, check_recomputation, resolve_attention
-from t0train.model.attention import Attend, Plan, relative_buckets
+from t0train.config.resolve import Backend, check_attention, check_recomputation, resolve_attention
+from t0train.model.activation_checkpointing import Recompute, checkpointed
+from t0train.model.attention import Attend, Plan, plan, relative_buckets
 from t0train.model.batch import Batch
 from t0train.model.dropout import Dropout, Positions
-from t0train.model.plan import plan
-from t0train.model.recompute import Recompute, recomputed
-from t0train.model.weights import LoadReport
+from t0train.model.weight_files import LoadReport
 
 
 class Layer(nn.Module):
-    """A module that gives one tensor."""
+    """A module that returns one tensor."""
 
     __call__: Callable[..., Tensor]
 
@@ -53,7 +52,7 @@ class RMSNorm(Layer):
 
 
 class _RMSNorm(torch.autograd.Function):
-    """Keeps the input as it came and one float32 per position for the gradient, not two float32 copies."""
+    """For the gradient it saves the input in its own dtype and one float32 per position, not two float32 copies."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -89,7 +88,7 @@ class Attention(Layer):
         self.site = next(sites)
 
     def forward(self, states: Tensor, memory: Tensor, attend: Attend, keys: Positions, drop: Dropout) -> Tensor:
-        """Queries of `states` read `memory`, whose positions are `keys`."""
+        """Queries from `states` attend to `memory`, whose positions are `keys`."""
         query, key, value = (
             projected.view(*projected.shape[:-1], self.heads, -1)
             for projected in (self.q(states), self.k(memory), self.v(memory))
@@ -136,18 +135,18 @@ class FeedForward(Layer):
 
     def __init__(self, config: T5Config, sites: Iterator[int]) -> None:
         super().__init__()
-        if config.gated:
+        if config.is_gated:
             self.wi_0 = Linear(config.d_model, config.d_ff)
             self.wi_1 = Linear(config.d_model, config.d_ff)
         else:
             self.wi = Linear(config.d_model, config.d_ff)
         self.wo = Linear(config.d_ff, config.d_model)
-        self.gated = config.gated
+        self.is_gated = config.is_gated
         self.site = next(sites)
 
     def forward(self, states: Tensor, positions: Positions, drop: Dropout) -> Tensor:
         """[*shape, d_model] to the same."""
-        if self.gated:
+        if self.is_gated:
             inner = functional.gelu(self.wi_0(states), approximate="tanh") * self.wi_1(states)
         else:
             inner = functional.relu(self.wi(states))
@@ -172,8 +171,8 @@ class FeedForwardLayer(Layer):
 class Block(Layer):
     """One layer of a stack.
 
-    Its dropout sites have the same numbers in every block; the stack keys them by `site`. So all blocks compute the
-    same function of their tensors, which is compiled once.
+    Dropout sites are numbered alike in every block; the stack keys them by `site`. So all blocks compute the same
+    function of their tensors, which is compiled once.
     """
 
     layer: nn.ModuleList
@@ -184,11 +183,11 @@ class Block(Layer):
         self.recompute: Recompute = "none"
 
     def forward(self, *arguments: Any) -> Tensor:
-        """`compute`, with activation checkpointing within: what shards parameters sees one forward pass, no second."""
-        return recomputed(self.recompute, self.compute, *arguments)
+        """`compute` under activation checkpointing, inside the module: FSDP's hooks see a single forward pass."""
+        return checkpointed(self.recompute, self.compute, *arguments)
 
     def compute(self, *arguments: Any) -> Tensor:
-        """What the block does."""
+        """The block without activation checkpointing."""
         raise NotImplementedError
 
 
@@ -238,11 +237,11 @@ class Stack(Layer):
         self.block = nn.ModuleList([block(config, index == 0, next(sites)) for index in range(config.num_layers)])
         self.final_layer_norm = RMSNorm(config.d_model, config.eps)
         self.config = config
-        self.both_ways = block is EncoderBlock
+        self.bidirectional = block is EncoderBlock
 
     @property
     def bias_embedding(self) -> nn.Embedding:
-        """The relative bias by bucket and head, which the first block holds and all blocks share."""
+        """The relative bias by bucket and head: held by the first block, shared by all."""
         first = cast(SelfAttentionLayer, cast(EncoderBlock | DecoderBlock, self.block[0]).layer[0])
         return first.SelfAttention.relative_attention_bias
 
@@ -250,9 +249,13 @@ class Stack(Layer):
         """[heads, 2 * length - 1] relative bias by offset key - query, float32."""
         table = self.bias_embedding
         buckets = relative_buckets(
-            length, self.config.relative_buckets, self.config.relative_max_distance, self.both_ways, table.weight.device
+            length,
+            self.config.relative_buckets,
+            self.config.relative_max_distance,
+            self.bidirectional,
+            table.weight.device,
         )
-        biases: Tensor = table(buckets)  # a call: where parameters are sharded, it gathers them
+        biases: Tensor = table(buckets)  # called as a module, so that sharded parameters are gathered
         return biases.float().T.contiguous()
 
     def forward(self, states: Tensor, positions: Positions, drop: Dropout, *context: Any) -> Tensor:
@@ -268,7 +271,7 @@ class T5(nn.Module):
 
     Args:
         config: architecture.
-        attention: back end, one of `auto`, `eager`, `segment`, `sdpa`, `flex`.
+        attention: the backend, one of `auto`, `eager`, `segment`, `sdpa`, `flex`.
     """
 
     def __init__(self, config: T5Config, attention: str = "auto") -> None:
@@ -281,7 +284,7 @@ class T5(nn.Module):
         self.shared = nn.Embedding(config.vocab_size, config.d_model)
         self.encoder = Stack(config, EncoderBlock, sites)
         self.decoder = Stack(config, DecoderBlock, sites)
-        if not config.tied:
+        if not config.tie_word_embeddings:
             self.lm_head = Linear(config.d_model, config.vocab_size)
 
     @property
@@ -289,20 +292,20 @@ class T5(nn.Module):
         """The layers of both stacks, the encoder's first."""
         return [*cast(Iterable[Block], self.encoder.block), *cast(Iterable[Block], self.decoder.block)]
 
-    def back_end(self, device: torch.device, has_gradient: bool) -> BackEnd:
-        """The attention back end that the model takes on a device, as it is now (training or not).
+    def backend(self, device: torch.device, requires_grad: bool) -> Backend:
+        """The attention backend that the model uses on a device in its current mode (training or not).
 
         Raises:
-            UserError: the one that it was given does not run there.
+            UserError: the configured one does not run there.
         """
         drops_weights = self.training and self.config.drops_weights
-        return resolve_attention(self.attention, drops_weights, device.type, has_gradient)
+        return resolve_attention(self.attention, drops_weights, device.type, requires_grad)
 
     def checkpoint_activations(self, kind: Recompute) -> None:
-        """Keep less of every block for the backward pass; see `t0train.model.recompute.recomputed`.
+        """Checkpoint the activations of every block; see `t0train.model.activation_checkpointing.checkpointed`.
 
         Raises:
-            UserError: the attention back end cannot do it.
+            UserError: the attention backend does not support it.
         """
         check_recomputation(kind, self.attention)
         for block in self.blocks:
@@ -311,25 +314,25 @@ class T5(nn.Module):
     @property
     def head_weight(self) -> Tensor:
         """[vocab, d_model] weights that turn hidden states into logits."""
-        return self.shared.weight if self.config.tied else self.lm_head.weight
+        return self.shared.weight if self.config.tie_word_embeddings else self.lm_head.weight
 
     @property
     def head_scale(self) -> float:
         """Factor on the hidden states before the head: d_model ** -0.5 where the embedding serves as head (T5 1.0)."""
-        return self.config.d_model**-0.5 if self.config.tied else 1.0
+        return self.config.d_model**-0.5 if self.config.tie_word_embeddings else 1.0
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits [rows, targets, vocab]; `loss` and `token_scores` do not need them all at once."""
         return functional.linear(self.decode_states(batch) * self.head_scale, self.head_weight)
 
     def decode_states(self, batch: Batch) -> Tensor:
-        """The decoder's output [rows, targets, d_model], before the head; its values on padding mean nothing."""
-        back_end = self.back_end(self.shared.weight.device, torch.is_grad_enabled())
+        """The decoder's output [rows, targets, d_model], before the head; its values on padding are undefined."""
+        backend = self.backend(self.shared.weight.device, torch.is_grad_enabled())
         tables = (
             self.encoder.bias_table(batch.input_ids.shape[1]),
             self.decoder.bias_table(batch.decoder_input_ids.shape[1]),
         )
-        layout = plan(back_end, batch, *tables, self._compute_dtype())
+        layout = plan(backend, batch, *tables, self._compute_dtype())
         drop = Dropout(self.config, batch, self.training)
         memory = self.encoder(self._embed(batch.input_ids, layout.inputs), layout.inputs, drop, layout)
         targets = self._embed(batch.decoder_input_ids, layout.targets)

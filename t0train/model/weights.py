@@ -1,174 +1,357 @@
-"""Where a model's weights come from: a folder in Hugging Face's layout, the hub, or a run's checkpoint."""
+"""The one way to a model's weights: random ones, or those of a file, filled into a model that has no memory yet.
+
+A model is built on the meta device (`meta_model`), sharded over processes where there are several, given memory
+(`to_empty`) and then filled, so that no process ever holds more than its shard and one tensor of the file.
+"""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from t0train.checkpoint import MANIFEST, list_checkpoints, step_of
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+from t0train.checkpoint import read_manifest, read_state
+from t0train.config import RunConfig
+from t0train.config.architecture import SIZES, DropoutStyle, T5Config, read_architecture
 from t0train.core.errors import UserError, nearest
-from t0train.core.files import refuse_linked_folders, write_json
+from t0train.core.seeds import derive_seed
+from t0train.model.t5 import T5
+from t0train.model.weight_files import LoadReport, find_weights, map_tensors, unread_files
 
-_CONFIG = "config.json"
-_SELECTED = "selected.json"
-_TOKENIZER = ("spiece.model", "tokenizer.json", "tokenizer_config.json", "added_tokens.json")  # to be compared
+Fill = Callable[[Mapping[str, Tensor]], None]
+"""Writes weights into a model's parameters: by name, in the model's order, whole or sharded (DTensors)."""
+
+_EMBEDDINGS = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+# T5's first releases carried a bias for cross attention that no version of the model uses
+_HARMLESS = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 
 
 @dataclass(frozen=True)
-class LoadReport:
-    """What became of the tensors of a file.
+class Weights:
+    """A model's weights, opened and checked by name, but not read into memory.
 
     Attributes:
-        source: folder that was read.
-        loaded: names of the model's tensors, all of which were found.
-        copies: tensors that repeat the shared embedding, checked to be equal to it.
-        ignored: tensors that no T5 reads.
-        tied: whether the embedding serves as head (T5 1.0).
-        unread: files with weights that were passed over, as transformers does.
-        stored_as: floating-point types of the file.
+        config: architecture; whether the head is tied is decided by the tensors.
+        report: what becomes of the tensors of the file.
+        tensors: by parameter name, mapped from the file; None for a t0train checkpoint, which DCP reads shard by shard.
     """
 
-    source: Path
-    loaded: tuple[str, ...]
-    copies: tuple[str, ...]
-    ignored: tuple[str, ...]
-    tied: bool
-    unread: tuple[str, ...] = ()
-    stored_as: tuple[str, ...] = ()
+    config: T5Config
+    report: LoadReport
+    tensors: dict[str, Tensor] | None
 
-    def __str__(self) -> str:
-        head = "tied to the embedding, scaled by d_model ** -0.5" if self.tied else "untied, unscaled"
-        parts = [f"{len(self.loaded)} tensors from {self.source}", f"head {head}", "none missing"]
-        if self.copies:
-            parts.append(f"{len(self.copies)} copies of the embedding")
-        if self.ignored:
-            parts.append(f"ignored: {', '.join(self.ignored)}")
-        if "float16" in self.stored_as:
-            parts.append("stored as float16, which keeps 3 digits and nothing below 3e-8")
-        if self.unread:
-            parts.append(f"not read: {_listed(self.unread)}")
-        return "; ".join(parts)
+    @torch.no_grad()
+    def fill(self, parameters: Mapping[str, Tensor]) -> None:
+        """Copy the weights into the parameters of a model of this architecture.
+
+        Args:
+            parameters: by name, whole or sharded (DTensors), on any device.
+
+        Raises:
+            UserError: infinite or undefined values, a damaged checkpoint.
+        """
+        folder = self.report.source
+        if self.tensors is None:
+            read_manifest(folder)
+            read_state(folder, {"model": {name: parameter.detach() for name, parameter in parameters.items()}})
+            return
+        for name, parameter in parameters.items():
+            shard, source = local_shard(parameter, self.tensors[name])
+            shard.copy_(source)
+            # minimum and maximum take no memory, and are NaN if any value is
+            if shard.numel() and not torch.stack(shard.aminmax()).isfinite().all():
+                kinds = f"{_kind(source)} in the file, {_kind(shard)} in the model"
+                raise UserError(f"{folder}: {name} holds infinite or undefined values ({kinds}).")
 
 
-def _listed(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+def open_weights(
+    source: str | Path,
+    *,
+    step: int | None = None,
+    dropout: float | None = None,
+    dropout_style: DropoutStyle | None = None,
+) -> Weights:
+    """Open a folder in Hugging Face's layout, a model of the hub, a run folder or a checkpoint; see `load_model`."""
+    folder = find_weights(source, step)
+    config = read_architecture(folder)
+    config = replace(
+        config,
+        dropout=config.dropout if dropout is None else dropout,
+        dropout_style=config.dropout_style if dropout_style is None else dropout_style,
+    )
+    if (folder / "model.json").is_file():
+        parameters = dict(meta_model(config).named_parameters())
+        _check_size(folder, sum(parameter.numel() for parameter in parameters.values()))
+        return Weights(config, LoadReport(folder, tuple(parameters), (), (), config.tie_word_embeddings), None)
+    return _open_tensors(folder, config)
 
 
-def find_weights(source: str | Path, step: int | None = None) -> Path:
-    """The folder of a model: a checkpoint (`model.json`, `state/`) or one in Hugging Face's layout (`config.json`).
+def load_model(
+    source: str | Path,
+    *,
+    step: int | None = None,
+    attention: str = "auto",
+    dropout: float | None = None,
+    dropout_style: DropoutStyle | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> T5:
+    """Load a T5 from a folder in Hugging Face's layout, the hub, a run folder or a checkpoint.
+
+    The result is on the CPU and in training mode; `model.report` says what was read. Files are memory-mapped, so
+    loading takes the memory of one copy of the weights.
 
     Args:
-        source: such a folder, a run folder, or a hub id such as `google/t5-xl-lm-adapt`.
-        step: checkpoint of a run folder; if not given, the selected one, else the newest complete one.
+        source: folder, run folder, or hub id such as `google/t5-xl-lm-adapt`.
+        step: checkpoint of a run folder; the newest if not given.
+        attention: attention backend.
+        dropout: dropout rate; the model's own if not given.
+        dropout_style: `mesh` or `elementwise`; the model's own (mesh for foreign ones) if not given.
+        dtype: of the parameters; float32, or bfloat16 to evaluate in half the memory.
 
     Raises:
-        UserError: nothing there, or nothing complete; the hub cannot be reached or does not know the id.
+        UserError: nothing to load, missing or unexpected tensors, a head that is tied where it must not be, infinite or
+            undefined values, float16.
     """
-    folder = Path(source).expanduser()
-    if not folder.exists():
-        name = str(source)
-        run, at, number = name.rpartition("@")
-        if at and (Path(run).expanduser() / "checkpoints").is_dir():
-            step_folder = (
-                f"{run}/checkpoints/step-{number.zfill(8)}" if number.isdecimal() else f"{run}/checkpoints/..."
+    if dtype == torch.float16:
+        raise UserError(
+            "dtype float16: T5 was trained in bfloat16 and its feed-forward outputs exceed 65,504, the largest "
+            "float16; they become infinite. Use bfloat16 or float32."
+        )
+    weights = open_weights(source, step=step, dropout=dropout, dropout_style=dropout_style)
+    model = meta_model(weights.config, attention).to(dtype).to_empty(device="cpu")
+    weights.fill(dict(model.named_parameters()))
+    model.report = weights.report
+    return model
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """The weights that a run starts from, not yet read into memory.
+
+    Attributes:
+        config: the architecture, with the run's dropout.
+        fill: writes the weights into a model that was built by `meta_model`, sharded if need be, and given memory.
+        report: on the weight files; None for random weights.
+    """
+
+    config: T5Config
+    fill: Fill
+    report: LoadReport | None = None
+
+
+def open_initial_weights(config: RunConfig) -> InitialWeights:
+    """The weights that a run starts from: random ones keyed by its seed, or those that `model.start` names.
+
+    Raises:
+        UserError: the weights cannot be found or are not a T5.
+    """
+    settings = config.model
+    if settings.start != "random":
+        weights = open_weights(settings.start, dropout=settings.dropout, dropout_style=settings.dropout_style)
+        return InitialWeights(weights.config, weights.fill, weights.report)
+    architecture = _sized_config(
+        settings.size,
+        vocab_size=settings.vocabulary_size,
+        dropout=settings.dropout,
+        dropout_style=settings.dropout_style,
+    )
+    seed = derive_seed(config.seed, "weights")
+    return InitialWeights(architecture, lambda parameters: init_weights(parameters, architecture, seed))
+
+
+def initial_model(config: RunConfig) -> T5:
+    """The whole model that a run starts from, on the CPU; see `open_initial_weights`."""
+    weights = open_initial_weights(config)
+    model = meta_model(weights.config, config.model.attention).to_empty(device="cpu")
+    weights.fill(dict(model.named_parameters()))
+    return model
+
+
+def meta_model(config: T5Config, attention: str = "auto") -> T5:
+    """A model on the meta device: to be sharded or not, given memory (`to_empty`), then filled."""
+    with torch.device("meta"):
+        return T5(config, attention)
+
+
+def init_model(
+    size: str, seed: int = 0, vocab_size: int | None = None, attention: str = "auto", **overrides: Any
+) -> T5:
+    """A T5 1.1 with random weights.
+
+    Args:
+        size: a name of `SIZES`.
+        seed: key of the weights.
+        vocab_size: rows of the embedding and of the head; 32,128 if not given.
+        attention: attention backend.
+        **overrides: other fields of `T5Config`, e.g. `dropout=0.0`.
+
+    Raises:
+        UserError: unknown size or field.
+    """
+    if vocab_size is not None:
+        overrides["vocab_size"] = vocab_size
+    model = meta_model(_sized_config(size, **overrides), attention).to_empty(device="cpu")
+    init_weights(dict(model.named_parameters()), model.config, seed)
+    return model
+
+
+def _sized_config(size: str, **overrides: Any) -> T5Config:
+    """The architecture of a named size, with other fields changed; see `init_model`."""
+    if size not in SIZES:
+        raise UserError(f"there is no model size {size!r}; {nearest(size, SIZES)}")
+    known = T5Config.__dataclass_fields__
+    if unknown := sorted(set(overrides) - set(known)):
+        raise UserError(f"a model has no {unknown[0]!r}; {nearest(unknown[0], known)}")
+    return replace(SIZES[size], **overrides)
+
+
+@torch.no_grad()
+def init_weights(parameters: Mapping[str, Tensor], config: T5Config, seed: int) -> None:
+    """Write T5's initial weights (mesh_tensorflow's, as in Hugging Face's `_init_weights`) into a model's parameters.
+
+    One exception: an untied head gets std d_model ** -0.5 instead of 1, so that the first logits have std 1 and the
+    first loss is near log(vocabulary).
+
+    Args:
+        parameters: by name and in the model's order, whole or sharded (DTensors).
+        config: the model's architecture.
+        seed: key of the weights.
+    """
+    generator = torch.Generator().manual_seed(seed % (1 << 63))
+    stds = {
+        "shared": 1.0,
+        "lm_head": config.d_model**-0.5,
+        "q": (config.d_model * config.d_kv) ** -0.5,
+        "k": config.d_model**-0.5,
+        "v": config.d_model**-0.5,
+        "o": (config.num_heads * config.d_kv) ** -0.5,
+        "relative_attention_bias": config.d_model**-0.5,
+        "wi": config.d_model**-0.5,
+        "wi_0": config.d_model**-0.5,
+        "wi_1": config.d_model**-0.5,
+        "wo": config.d_ff**-0.5,
+    }
+    for name, parameter in parameters.items():
+        module = name.split(".")[-2]
+        if module in stds:  # every rank draws the whole tensor, so that the shards fit together
+            _fill_shard(parameter, torch.empty(parameter.shape).normal_(0, stds[module], generator=generator))
+        else:
+            parameter.fill_(1)
+
+
+def local_shard(parameter: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
+    """This rank's shard of `parameter` (which may be empty), and the same slice of `whole`, a tensor of its full shape.
+
+    A parameter that is no DTensor is one shard.
+    """
+    if not isinstance(parameter, DTensor):
+        return parameter, whole
+    shape, offsets = compute_local_shape_and_global_offset(parameter.shape, parameter.device_mesh, parameter.placements)
+    shard = tuple(slice(offset, offset + size) for offset, size in zip(offsets, shape, strict=True))
+    return parameter.to_local(), whole[shard]
+
+
+def _fill_shard(parameter: Tensor, whole: Tensor) -> None:
+    shard, source = local_shard(parameter, whole)
+    shard.copy_(source)
+
+
+def _check_size(checkpoint: Path, parameters: int) -> None:
+    """Refuse a model description that does not fit the files, before memory is allocated for it."""
+    held = sum(file.stat().st_size for file in (checkpoint / "state").glob("*") if file.is_file())
+    if held < 2 * parameters:  # bytes, if all were bfloat16
+        raise UserError(
+            f"{checkpoint}: model.json describes {parameters:,} parameters, but state/ holds {held:,} bytes; the "
+            "checkpoint is damaged (a file is missing) or put together from several."
+        )
+
+
+def _open_tensors(folder: Path, config: T5Config) -> Weights:
+    untied = replace(config, tie_word_embeddings=False)  # whether it is tied is decided by the tensors, below
+    parameters = dict(meta_model(untied).named_parameters())
+    tensors, embeddings, unexpected = dict[str, Tensor](), dict[str, Tensor](), list[str]()
+    for name, tensor in map_tensors(folder):
+        if name in _EMBEDDINGS:
+            embeddings[name] = tensor
+        elif name not in parameters:
+            unexpected.append(name)
+        else:
+            tensors[name] = tensor
+    if "shared.weight" not in tensors and embeddings:  # some files name the embedding only in the stacks
+        tensors["shared.weight"] = next(iter(embeddings.values()))
+    missing = parameters.keys() - tensors.keys() - {"lm_head.weight"}
+    _check_names(folder, missing, [name for name in unexpected if name != _HARMLESS])
+    for name, tensor in tensors.items():
+        _check_shape(folder, name, tensor, parameters[name])
+    for name, tensor in embeddings.items():
+        if not torch.equal(tensor, tensors["shared.weight"]):
+            raise UserError(
+                f"{folder}: {name} differs from shared.weight, but T5 has one embedding; some tool damaged the file."
             )
-            raise UserError(f"there is no model folder {source}; a checkpoint of a run is named {step_folder}.")
-        if name.count("/") == 1 and not name.startswith((".", "~", "/")):
-            return _from_hub(name)
+    absent = "lm_head.weight" not in tensors
+    tied = absent or torch.equal(tensors["lm_head.weight"], tensors["shared.weight"])
+    _check_head(folder, config, tied, absent)
+    if tied:
+        tensors.pop("lm_head.weight", None)
+    stored_as = tuple(sorted({_kind(tensor) for tensor in tensors.values()}))
+    report = LoadReport(
+        folder, tuple(tensors), tuple(embeddings), tuple(unexpected), tied, unread_files(folder), stored_as
+    )
+    return Weights(replace(config, tie_word_embeddings=tied), report, tensors)
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _check_shape(folder: Path, name: str, tensor: Tensor, parameter: Tensor) -> None:
+    if tensor.shape != parameter.shape:
+        is_transposed = tensor.shape == parameter.shape[::-1]
         raise UserError(
-            f"there is no model folder {source}; give a folder, a run folder, or a hub id (owner/name)."
-            + _siblings(folder)
+            f"{folder}: {name} is {list(tensor.shape)}{' (transposed?)' if is_transposed else ''}, but the model that "
+            f"config.json describes has {list(parameter.shape)} there."
         )
-    if (folder / "checkpoints").is_dir():
-        return find_checkpoint(folder, step)
-    if step is not None:
-        raise UserError(f"{folder} is no run folder (no checkpoints/ in it): --step {step} means nothing there.")
-    if (folder / "adapter_config.json").is_file() and not (folder / _CONFIG).is_file():
+
+
+def _check_names(folder: Path, missing: set[str], unexpected: list[str]) -> None:
+    if not missing and not unexpected:
+        return
+    found = []
+    for kind, names in (("lacks", sorted(missing)), ("has unknown", sorted(unexpected))):
+        if names:
+            found.append(f"{kind} {len(names)} tensors ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})")
+    raise UserError(
+        f"{folder}: the file {' and '.join(found)}; it is no whole T5 of the kind that config.json describes."
+        + _prefix_remark(missing, unexpected)
+    )
+
+
+def _prefix_remark(missing: set[str], unexpected: list[str]) -> str:
+    """Advice where names are right except for the prefix of a wrapper (DDP, torch.compile, a training loop)."""
+    for name in unexpected[:20]:
+        for right in missing:
+            prefix = name.removesuffix(right)
+            if name.endswith(f".{right}") and sum(other.startswith(prefix) for other in unexpected) >= len(missing):
+                return f" The names begin with {prefix!r}, as a wrapper leaves them: save them without it."
+    return ""
+
+
+def _check_head(folder: Path, config: T5Config, tied: bool, absent: bool) -> None:
+    """Version 1.1 has an untied head; a file in which it was lost would load without error, as another model."""
+    if config.is_gated and tied:
+        what = "has no lm_head.weight" if absent else "has an lm_head.weight equal to the embedding"
         raise UserError(
-            f"{folder} holds an adapter (PEFT), no whole model; merge it into its base model and save that."
+            f"{folder}: a T5 1.1 (gated) has a head of its own, but the file {what}. Some tool tied it silently "
+            "(transformers 5 does when a model is built from its config); get the original weights."
         )
-    if not folder.is_dir() or not any((folder / name).is_file() for name in ("model.json", _CONFIG)):
+    if not config.is_gated and config.tie_word_embeddings and not tied:
         raise UserError(
-            f"{folder} holds no model: expected config.json with safetensors (Hugging Face), a checkpoint's "
-            "model.json, or a run folder with checkpoints/."
+            f"{folder}: config.json describes a T5 1.0, whose head is the scaled embedding, but lm_head.weight differs "
+            "from it; set tie_word_embeddings and scale_decoder_outputs to false if the head is meant to be its own."
         )
-    return folder
-
-
-def _siblings(missing: Path) -> str:
-    """What there is instead of a folder that is missing, if its parent is there."""
-    if not missing.parent.is_dir():
-        return ""
-    there = [path.name for path in missing.parent.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    return f" In {missing.parent}: {nearest(missing.name, there)}" if there else ""
-
-
-def find_checkpoint(run: Path, step: int | None = None) -> Path:
-    """The run's checkpoint of `step`, or the selected one, or the newest complete one."""
-    complete = complete_checkpoints(run)
-    if not complete:
-        raise UserError(f"{run} has no complete checkpoint yet; train until the first one is written.")
-    if step is None:
-        step = selected_step(run)
-    if step is None:
-        return complete[-1]
-    wanted = run / "checkpoints" / f"step-{step:08d}"
-    if wanted not in complete:
-        steps = ", ".join(map(str, _steps(complete)))
-        raise UserError(f"{run} has no complete checkpoint of step {step}; it has {steps}.")
-    return wanted
-
-
-def complete_checkpoints(run: Path) -> list[Path]:
-    """The run's checkpoints, the earliest first (of each the manifest is written last)."""
-    there = list_checkpoints(run / "checkpoints")
-    return [folder for folder in reversed(there) if (folder / MANIFEST).is_file()]
-
-
-def select_step(run: Path, step: int, suite: str) -> None:
-    """Make a step the run's checkpoint: it is loaded where no step is named, as long as the run is not trained on."""
-    compared = _steps(complete_checkpoints(run))
-    refuse_linked_folders(run, run / "checkpoints")
-    write_json(run / "checkpoints" / _SELECTED, {"step": step, "suite": suite, "compared": compared})
-
-
-def selected_step(run: Path) -> int | None:
-    """The step that was selected; None if none was, or if the newest checkpoint was not among those compared."""
-    try:
-        selection = json.loads((run / "checkpoints" / _SELECTED).read_text(encoding="utf-8"))
-        step, compared = int(selection["step"]), set(selection["compared"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    there = _steps(complete_checkpoints(run))
-    return step if there and there[-1] in compared and step in there else None
-
-
-def _steps(checkpoints: list[Path]) -> list[int]:
-    return [step for folder in checkpoints if (step := step_of(folder)) is not None]
-
-
-def _from_hub(name: str) -> Path:
-    """Download (or find in the cache) config, tokenizer and weights, safetensors if the repository has them."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
-
-    try:
-        for weights in ("*.safetensors", "*.bin"):
-            wanted = [_CONFIG, weights, f"{weights}.index.json", *_TOKENIZER]
-            folder = Path(snapshot_download(name, allow_patterns=wanted))
-            if any(folder.glob(weights)):
-                return folder
-    except GatedRepoError as error:
-        raise UserError(f"the hub asks for a login to read {name}; run `hf auth login`, then try again.") from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise UserError(
-            f"there is no folder {name}, and no public model {name} on the hub; check the name.{_siblings(Path(name))}"
-        ) from error
-    except Exception as error:  # offline mode, no network, proxies: each raises something of its own
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        raise UserError(
-            f"there is no folder {name}, and it cannot be had from the Hugging Face hub ({reason}). Check the name and "
-            f"the connection, or download the model elsewhere and give its folder.{_siblings(Path(name))}"
-        ) from error
-    raise UserError(f"the hub's {name} has neither safetensors nor .bin weights for PyTorch.")

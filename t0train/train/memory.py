@@ -106,7 +106,7 @@ def _explanation(config: RunConfig, world: World, measured: GpuMemory, doing: st
 
 
 def _estimate(config: RunConfig, world: World) -> Estimate | None:
-    """None where the estimate does not know the model or the back end. Memory does not depend on the device."""
+    """None where the estimate does not know the model or the backend. Memory does not depend on the device."""
     try:
         return estimate(config, next(iter(DEVICES)), world.size, examples_per_row=1.0)
     except UserError:

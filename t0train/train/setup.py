@@ -28,14 +28,14 @@ from t0train.data import RowState, RowStream, Vocabulary
 from t0train.distributed import World, build_engine, precision, require_agreement
 from t0train.model import (
     T5,
-    canary,
+    check_packing,
     check_vocabulary,
     check_vocabulary_size,
     compile_blocks,
     find_weights,
     init_weights,
     meta_model,
-    open_start,
+    open_initial_weights,
 )
 from t0train.train.callbacks import Checkpointer, EventLogger
 from t0train.train.memory import probe_memory
@@ -45,7 +45,7 @@ from t0train.train.trainer import Trainer, TrainState
 Notify = Callable[[str], None]
 """Takes a remark for the user."""
 State = dict[str, Any]
-_CANARY_ROWS = 8  # the canary takes the row with most examples
+_CANARY_ROWS = 8  # the packing self-check takes the row with most examples
 
 
 def ignore(remark: str) -> None:
@@ -166,11 +166,11 @@ def build_model(config: RunConfig, stream: RowStream, architecture: T5Config, wo
     """
     check_vocabulary_size(stream.vocabulary, architecture)
     model = meta_model(architecture, config.model.attention).train()
-    model.back_end(world.device, has_gradient=True)  # refused now rather than at the first step
+    model.backend(world.device, requires_grad=True)  # refused now rather than at the first step
     if config.train.canary:
         rows, _ = stream.take(RowState(), rows=_CANARY_ROWS)
         with precision(config.train, world.device):
-            canary(_shallow(model, config.seed, world.device), rows)
+            check_packing(_shallow(model, config.seed, world.device), rows)
     model.checkpoint_activations(config.train.activation_checkpointing)
     if config.train.compile:
         compile_blocks(model, world.device)
@@ -188,7 +188,7 @@ def _beginning(
     """The architecture of the model that a run starts from, and what fills an engine's state with its weights."""
     if config.model.start != "random":
         world.from_first(lambda: find_weights(config.model.start))  # from the hub once; the others find it in the cache
-    start = open_start(config)
+    start = open_initial_weights(config)
     found = {"architecture": asdict(start.config), "folder": start.report and start.report.source.name}
     require_agreement(world, {f"model.start ({key})": value for key, value in found.items()})
     if start.report:

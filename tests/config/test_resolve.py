@@ -64,19 +64,19 @@ def test_copies_of_hsdp() -> None:
 )
 def test_attention(name: str, drops_weights: bool, device: str, expected: str) -> None:
     check_attention(name, drops_weights)
-    assert resolve_attention(name, drops_weights, device, has_gradient=True) == expected
+    assert resolve_attention(name, drops_weights, device, requires_grad=True) == expected
 
 
 def test_attention_that_cannot_be() -> None:
-    with pytest.raises(UserError, match="no attention back end 'sdp'; did you mean 'sdpa'"):
+    with pytest.raises(UserError, match="no attention backend 'sdp'; did you mean 'sdpa'"):
         check_attention("sdp", False)
     for name in ("segment", "sdpa", "flex"):
         with pytest.raises(UserError, match=f"{name} cannot drop single attention weights"):
             check_attention(name, True)
     with pytest.raises(UserError, match="segment runs on a CPU, but the model is on cuda"):
-        resolve_attention("segment", False, "cuda", has_gradient=False)
+        resolve_attention("segment", False, "cuda", requires_grad=False)
     with pytest.raises(UserError, match="flex has no gradient on a CPU"):
-        resolve_attention("flex", False, "cpu", has_gradient=True)
-    assert resolve_attention("flex", False, "cpu", has_gradient=False) == "flex"
+        resolve_attention("flex", False, "cpu", requires_grad=True)
+    assert resolve_attention("flex", False, "cpu", requires_grad=False) == "flex"
     with pytest.raises(UserError, match="flex is one compiled kernel"):
         check_recomputation("selective", "flex")

@@ -26,7 +26,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, world: Path) -> Path:
     folder = tmp_path_factory.mktemp("models")
     manifest = Manifest(0, (0, 0), {VOCABULARY: load_vocabulary(world / "spiece.model").fingerprint}, "")
     for tied in (True, False):
-        config = T5Config(VOCABULARY_SIZE + 1, 60, 13, 129, num_layers=2, num_heads=3, tied=tied)
+        config = T5Config(VOCABULARY_SIZE + 1, 60, 13, 129, num_layers=2, num_heads=3, tie_word_embeddings=tied)
         model = T5(config)
         init_weights(dict(model.named_parameters()), config, seed=3)
         writer = CheckpointWriter(folder / ("tied" if tied else "untied") / "checkpoints", keep=1, world=World())

@@ -23,7 +23,7 @@ COMMON = ["train.steps=3", "train.batch={rows: 6, micro_rows: 2}", "train.checkp
 
 
 def test_a_model_that_is_filled_in_parts_trains_as_the_whole_one(world: Path, models: Path, tmp_path: Path) -> None:
-    """With the canary (on by default), a probe of memory and activation checkpointing, which change nothing."""
+    """With packing self-check, memory probe and activation checkpointing: they change nothing."""
     cases = []
     starts = {"random": [], "loaded": [f"model.start={models / 'untied'}", "model.size=''"]}
     extra = {
@@ -59,7 +59,7 @@ def large(tmp_path_factory: pytest.TempPathFactory, world: Path) -> Path:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="a process's memory is read as Linux tells it")
 def test_no_process_ever_holds_the_whole_model(world: Path, models: Path, large: Path, tmp_path: Path) -> None:
-    """Each of two holds a half and one whole parameter at a time. (The canary's model of two layers comes earlier.)"""
+    """Each of two holds a half and one whole parameter at a time. (The self-check's two-layer model comes earlier.)"""
     starts = {"imports": models / "untied", "hf": large / "hf", "run": large / "run", "copies": large / "hf"}
     cases = {
         name: [

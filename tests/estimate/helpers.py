@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
@@ -21,7 +22,7 @@ ROWS, INPUTS, TARGETS = 2, 160, 56
 
 # Every dimension differs from every other, so that a tensor's shape says what it is.
 GATED = T5Config(vocab_size=72, d_model=136, d_kv=24, d_ff=264, num_layers=5, num_heads=4)
-RELU = T5Config(vocab_size=72, d_model=136, d_kv=24, d_ff=264, num_layers=5, num_heads=4, gated=False, tied=True)
+RELU = replace(GATED, is_gated=False, tie_word_embeddings=True)
 
 
 def batch() -> Batch:

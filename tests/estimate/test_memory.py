@@ -23,8 +23,8 @@ from t0train.estimate.memory import (
     step_memory,
 )
 from t0train.model import T5, loss
+from t0train.model.activation_checkpointing import Recompute
 from t0train.model.loss import _HeadLoss
-from t0train.model.recompute import Recompute
 from t0train.optim import build_optimizer
 from tests.estimate.helpers import GATED, RELU, allocated, batch, fused_attention, step
 

@@ -37,30 +37,3 @@ def small_model(vocab_size: int, seed: int = 0, **changes: Any) -> T5:
             if "relative_attention_bias" in name or "lm_head" in name:
                 parameter.normal_()
     return model.eval()
-
-
-def huggingface(model: T5) -> Any:
-    """`T5ForConditionalGeneration` with the weights of `model`, head untied (transformers 5 ties it on its own)."""
-    from transformers import T5Config, T5ForConditionalGeneration
-
-    config = model.config
-    twin = T5ForConditionalGeneration(
-        T5Config(
-            vocab_size=config.vocab_size,
-            d_model=config.d_model,
-            d_kv=config.d_kv,
-            d_ff=config.d_ff,
-            num_layers=config.num_layers,
-            num_heads=config.num_heads,
-            feed_forward_proj="gated-gelu",
-            decoder_start_token_id=0,
-        )
-    )
-    twin.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.lm_head.weight))
-    twin.all_tied_weights_keys.pop("lm_head.weight", None)
-    twin.config.scale_decoder_outputs = False
-    report = twin.load_state_dict(model.state_dict(), strict=False)
-    assert not report.unexpected_keys
-    assert set(report.missing_keys) <= {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}
-    assert twin.lm_head.weight is not twin.shared.weight
-    return twin.eval()

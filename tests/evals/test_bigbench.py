@@ -15,7 +15,8 @@ from t0train.core.errors import UserError
 from t0train.data import Vocabulary, load_vocabulary
 from t0train.evals import Results, evaluate
 from t0train.evals.bigbench import read_task
-from tests.evals.conftest import huggingface, small_model
+from t0train.model import to_huggingface
+from tests.evals.conftest import small_model
 from tests.evals.test_evaluate import with_scorer
 from tests.evals.test_ranking import one_choice_at_a_time
 
@@ -165,7 +166,7 @@ def test_more_choices_than_a_decoder_row_holds(tmp_path: Path, vocabulary: Vocab
     ids = [np.append(vocabulary.encode(choice), np.uint16(1)) for choice in choices]
     assert sum(map(len, ids)) > 2 * 256
     inputs = vocabulary.encode("Q: which of these\nA:")
-    [expected] = one_choice_at_a_time(huggingface(small_model(vocabulary.size)), [(inputs, ids)])
+    [expected] = one_choice_at_a_time(to_huggingface(small_model(vocabulary.size)), [(inputs, ids)])
     np.testing.assert_allclose(line["scores"], expected, atol=1e-4)
     assert (line["prediction"], line["gold"]) == (int(expected.argmax()), choices.index(named[77]))
 

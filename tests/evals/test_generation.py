@@ -61,7 +61,7 @@ def test_a_loaded_model_writes_the_same_and_keeps_its_weights(model: T5, vocabul
 
 
 def test_tied_heads_write_as_a_greedy_loop_does(vocabulary: Vocabulary) -> None:
-    tied = small_model(vocabulary.size, tied=True, gated=False)
+    tied = small_model(vocabulary.size, tie_word_embeddings=True, is_gated=False)
     expected = [greedy(tied, vocabulary, prompt, 8) for prompt in PROMPTS]
     assert Generator.of(tied, vocabulary).generate(PROMPTS, max_new_tokens=8) == expected
 

@@ -19,9 +19,10 @@ from t0train.core.seeds import derive_seed
 from t0train.data import load_vocabulary
 from t0train.evals import evaluate
 from t0train.evals.bigbench import read_task
+from t0train.model import to_huggingface
 from t0train.prompts import load_templates
 from t0train.tasks import load_catalogue, open_table
-from tests.evals.conftest import huggingface, small_model
+from tests.evals.conftest import small_model
 from tests.evals.test_bigbench import ROWS as BIG_BENCH
 from tests.evals.test_evaluate import AT_HAND
 from tests.evals.test_ranking import one_choice_at_a_time
@@ -77,7 +78,7 @@ def test_scores_equal_a_loop_over_single_choices_on_every_dataset(
         )
         for text, choices in texts(lines, real_data)
     ]
-    expected = one_choice_at_a_time(huggingface(model), ids)
+    expected = one_choice_at_a_time(to_huggingface(model), ids)
     worst, near_ties = 0.0, 0
     for line, values in zip(lines, expected, strict=True):
         worst = max(worst, float(np.abs(np.array(line["scores"]) - values).max()))

@@ -11,8 +11,8 @@ import torch
 from t0train.core.errors import UserError
 from t0train.data import Vocabulary
 from t0train.evals import rank, rank_tokens
-from t0train.model import T5
-from tests.evals.conftest import huggingface, small_model
+from t0train.model import T5, to_huggingface
+from tests.evals.conftest import small_model
 
 VOCAB = 96
 Item = tuple[np.ndarray, list[np.ndarray]]
@@ -25,7 +25,7 @@ def model() -> T5:
 
 @pytest.fixture(scope="module")
 def twin(model: T5) -> Any:
-    return huggingface(model)
+    return to_huggingface(model)
 
 
 def ids(random: np.random.Generator, length: int) -> np.ndarray:
@@ -84,7 +84,7 @@ def test_texts_are_scored_without_eos_on_the_input_and_with_it_on_choices(vocabu
         (vocabulary.encode(text), [np.append(vocabulary.encode(option), np.uint16(1)) for option in options])
         for text, options in examples
     ]
-    check(rank(model, vocabulary, examples), one_choice_at_a_time(huggingface(model), items))
+    check(rank(model, vocabulary, examples), one_choice_at_a_time(to_huggingface(model), items))
 
 
 def test_real_prompts_in_the_real_vocabulary(t5_vocabulary: Any) -> None:
@@ -103,7 +103,7 @@ def test_real_prompts_in_the_real_vocabulary(t5_vocabulary: Any) -> None:
         (vocabulary.encode(text), [np.append(vocabulary.encode(option), np.uint16(1)) for option in options])
         for text, options in examples
     ]
-    check(rank(model, vocabulary, examples), one_choice_at_a_time(huggingface(model), items))
+    check(rank(model, vocabulary, examples), one_choice_at_a_time(to_huggingface(model), items))
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 300, 100_000])

@@ -156,7 +156,7 @@ def test_answers_of_other_weights_are_not_believed(run: Path, suite: Path, tmp_p
     assert evaluated(tmp_path / "out", run, suite, limit=5) == whole
 
 
-def test_answers_of_another_scorer_or_back_end_are_asked_for_again(
+def test_answers_of_another_scorer_or_backend_are_asked_for_again(
     run: Path, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def files() -> int:
@@ -166,7 +166,7 @@ def test_answers_of_another_scorer_or_back_end_are_asked_for_again(
     assert files() == files() == 4
     monkeypatch.setattr(answerer_module, "SCORER_VERSION", answerer_module.SCORER_VERSION + 1)
     assert files() == 8
-    monkeypatch.setattr(T5, "back_end", lambda *_, **__: "eager")
+    monkeypatch.setattr(T5, "backend", lambda *_, **__: "eager")
     assert files() == 11  # the texts are written by transformers' own
 
 

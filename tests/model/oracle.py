@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import T5Config as HFConfig
 from transformers import T5ForConditionalGeneration
 
 from t0train.data import RowBatch, build_rows
-from t0train.model import T5, T5Config, init_weights
+from t0train.model import T5, T5Config, init_weights, to_huggingface
 
 VOCABULARY = 97
 V11 = T5Config(VOCABULARY, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=3, dropout=0.0)
-V10 = T5Config(VOCABULARY, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=3, dropout=0.0, gated=False, tied=True)
+V10 = replace(V11, is_gated=False, tie_word_embeddings=True)
 
 
 def make_model(config: T5Config, seed: int = 0, attention: str = "eager") -> T5:
@@ -34,17 +35,8 @@ def make_model(config: T5Config, seed: int = 0, attention: str = "eager") -> T5:
 
 
 def hf_model(model: T5) -> T5ForConditionalGeneration:
-    """Their class with our weights. Its head must be untied by hand: the config alone ties it silently."""
-    config = HFConfig(**model.config.to_hf(), attn_implementation="eager")
-    theirs = T5ForConditionalGeneration(config)
-    if not model.config.tied:
-        theirs.lm_head.weight = torch.nn.Parameter(torch.empty_like(theirs.shared.weight))
-        theirs.all_tied_weights_keys.pop("lm_head.weight", None)
-    missing, unexpected = theirs.load_state_dict(model.state_dict(), strict=False)
-    assert not unexpected
-    assert set(missing) <= {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"}
-    assert (theirs.lm_head.weight is theirs.shared.weight) == model.config.tied
-    return theirs.eval()
+    """Their class with copies of our weights."""
+    return cast(T5ForConditionalGeneration, to_huggingface(deepcopy(model), attn_implementation="eager"))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from t0train.config.architecture import DropoutStyle
 from t0train.core.errors import UserError
 from t0train.model import T5, Batch, loss
-from t0train.model.attention import eager
+from t0train.model.attention.dense import eager
 from t0train.model.dropout import Dropout, Positions
 from tests.model.oracle import V11, as_rows, close, grad_of, make_model, random_examples
 
@@ -111,11 +111,11 @@ def test_micro_batches_get_the_same_masks(style: DropoutStyle) -> None:
     assert not close(gradients(model, [replace(batch, seed=10)])[0], whole[0], 0.01)
 
 
-@pytest.mark.parametrize("back_end", ["segment", "sdpa"])
-def test_every_back_end_drops_the_same(back_end: str) -> None:
+@pytest.mark.parametrize("backend", ["segment", "sdpa"])
+def test_every_backend_drops_the_same(backend: str) -> None:
     model = make_model(MESH)
     expected = gradients(model, [rows_of_three()])
-    model.attention = back_end
+    model.attention = backend
     assert all(close(a, b) for a, b in zip(gradients(model, [rows_of_three()]), expected, strict=True))
 
 
@@ -159,7 +159,7 @@ def test_evaluation_drops_nothing() -> None:
 
 
 def test_single_weights_cannot_be_dropped_by_fused_attention() -> None:
-    for back_end in ("segment", "sdpa"):
+    for backend in ("segment", "sdpa"):
         with pytest.raises(UserError, match="elementwise"):
-            T5(ELEMENTWISE, attention=back_end)
-        T5(replace(ELEMENTWISE, dropout=0.0), attention=back_end)
+            T5(ELEMENTWISE, attention=backend)
+        T5(replace(ELEMENTWISE, dropout=0.0), attention=backend)

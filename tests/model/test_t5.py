@@ -1,4 +1,4 @@
-"""Ours against Hugging Face's T5, unpacked and packed, for every attention back end."""
+"""Ours against Hugging Face's T5, unpacked and packed, for every attention backend."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.model.oracle import (
     summed_loss,
 )
 
-BACK_ENDS = ["eager", "segment", "sdpa"]
+BACKENDS = ["eager", "segment", "sdpa"]
 CONFIGS = {"v1.1": V11, "v1.0": V10}
 Z_LOSS = 1e-2  # a hundred times T0's, so that it shows
 
@@ -55,13 +55,13 @@ def targets_of(rows: RowBatch) -> list[tuple[int, np.ndarray]]:
     ]
 
 
-@pytest.mark.parametrize("back_end", BACK_ENDS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("version", CONFIGS)
 @pytest.mark.parametrize("layout", [[[(23, [7])]], TRAINING, RANKING], ids=["unpacked", "packed", "choices"])
 def test_logits_and_gradients_equal_hugging_face(
-    layout: list[list[tuple[int, list[int]]]], version: str, back_end: str
+    layout: list[list[tuple[int, list[int]]]], version: str, backend: str
 ) -> None:
-    ours = make_model(CONFIGS[version], attention=back_end)
+    ours = make_model(CONFIGS[version], attention=backend)
     theirs = hf_model(ours)
     examples, rows = packed(layout)
     batch = Batch.from_rows(rows)
@@ -79,10 +79,10 @@ def test_logits_and_gradients_equal_hugging_face(
         assert close(grad_of(parameter), grad_of(gradients[name])), name
 
 
-@pytest.mark.parametrize("back_end", BACK_ENDS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_changing_one_segment_leaves_the_others_bit_equal(back_end: str, precision: str) -> None:
-    model = make_model(V11, attention=back_end)
+def test_changing_one_segment_leaves_the_others_bit_equal(backend: str, precision: str) -> None:
+    model = make_model(V11, attention=backend)
     _, rows = packed(TRAINING)
     batch = Batch.from_rows(rows)
     changed_inputs = (batch.input_segments == 2) & (torch.arange(len(rows)) == 2)[:, None]
@@ -99,9 +99,9 @@ def test_changing_one_segment_leaves_the_others_bit_equal(back_end: str, precisi
     assert not torch.isclose(before[changed_targets], after[changed_targets]).all()
 
 
-@pytest.mark.parametrize("back_end", BACK_ENDS)
-def test_other_orders_and_more_padding_change_nothing(back_end: str) -> None:
-    model = make_model(V11, attention=back_end)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_other_orders_and_more_padding_change_nothing(backend: str) -> None:
+    model = make_model(V11, attention=backend)
     examples = random_examples([(5, [4, 2]), (17, [5]), (9, [3])])
     scores = []
     for order, width in (((0, 1, 2), 31), ((2, 0, 1), 50)):
@@ -114,9 +114,9 @@ def test_other_orders_and_more_padding_change_nothing(back_end: str) -> None:
         assert scores[0][index] == pytest.approx(scores[1][index], rel=1e-5)
 
 
-@pytest.mark.parametrize("back_end", ["eager", "sdpa"])
-def test_fully_padded_rows_stay_finite(back_end: str) -> None:
-    model = make_model(V11, attention=back_end)
+@pytest.mark.parametrize("backend", ["eager", "sdpa"])
+def test_fully_padded_rows_stay_finite(backend: str) -> None:
+    model = make_model(V11, attention=backend)
     _, rows = packed(TRAINING[:2])
     batch = Batch.from_rows(rows)
     for name in ("input_ids", "input_segments", "decoder_input_ids", "labels", "target_segments", "target_sources"):
@@ -127,9 +127,9 @@ def test_fully_padded_rows_stay_finite(back_end: str) -> None:
     assert all(grad_of(parameter).isfinite().all() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("back_end", BACK_ENDS)
-def test_bfloat16_autocast_is_near_float32(back_end: str) -> None:
-    model = make_model(V11, attention=back_end)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_bfloat16_autocast_is_near_float32(backend: str) -> None:
+    model = make_model(V11, attention=backend)
     _, rows = packed(TRAINING)
     batch = Batch.from_rows(rows)
     exact = loss(model, batch, denominator=1.0)
@@ -144,17 +144,17 @@ def test_bfloat16_autocast_is_near_float32(back_end: str) -> None:
         assert grad_of(parameter).isfinite().all()
 
 
-@pytest.mark.parametrize("both_ways", [True, False])
+@pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize(("buckets", "most", "length"), [(32, 128, 300), (16, 20, 7), (32, 128, 1)])
-def test_relative_buckets_equal_hugging_face(both_ways: bool, buckets: int, most: int, length: int) -> None:
+def test_relative_buckets_equal_hugging_face(bidirectional: bool, buckets: int, most: int, length: int) -> None:
     offsets = torch.arange(-(length - 1), length)
-    expected = T5Attention._relative_position_bucket(offsets, both_ways, buckets, most)
-    assert torch.equal(relative_buckets(length, buckets, most, both_ways, torch.device("cpu")), expected)
+    expected = T5Attention._relative_position_bucket(offsets, bidirectional, buckets, most)
+    assert torch.equal(relative_buckets(length, buckets, most, bidirectional, torch.device("cpu")), expected)
 
 
 def test_random_weights_have_an_untied_head_and_a_first_loss_near_log_vocabulary() -> None:
     model = init_model("tiny", seed=3, vocab_size=2000)
-    assert not model.config.tied
+    assert not model.config.tie_word_embeddings
     assert not torch.equal(model.lm_head.weight, model.shared.weight)
     examples = random_examples([(20, [10])] * 20)
     output = loss(model.eval(), Batch.from_rows(as_rows([examples], 400, 200)), denominator=1.0)
@@ -181,7 +181,7 @@ def test_standard_deviations_of_random_weights_equal_hugging_face(version: str) 
         if name != "lm_head.weight" and "norm" not in name:
             five_sigma = 5 * parameter.numel() ** -0.5  # of the ratio of two estimates of one standard deviation
             assert spread(parameter) == pytest.approx(spread(theirs[name]), rel=five_sigma), name
-    if not config.tied:
+    if not config.tie_word_embeddings:
         assert spread(ours.lm_head.weight) == pytest.approx(128**-0.5, rel=0.05)
 
 
@@ -198,7 +198,7 @@ def test_segments_that_are_torn_apart_are_refused() -> None:
     model = make_model(V11, attention="segment")
     _, rows = packed([[(5, [4]), (7, [3])]])
     rows.input_segments[0, :3] = 2
-    with pytest.raises(ValueError, match="side by side"):
+    with pytest.raises(ValueError, match="contiguous"):
         model(Batch.from_rows(rows))
 
 

@@ -12,7 +12,7 @@ from t0train.config import RunConfig
 from t0train.core.errors import UserError
 from t0train.data import RowBatch
 from t0train.distributed import Engine, World
-from t0train.model import Batch, start_model
+from t0train.model import Batch, initial_model
 from t0train.train import memory as memory_module
 from t0train.train import train
 from t0train.train.memory import GpuMemory, explain_out_of_memory, largest_rows, memory_facts, probe_memory
@@ -47,7 +47,7 @@ def test_the_probe_runs_full_micro_batches_twice_and_leaves_no_gradient(
     configure: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = configure("train.batch.rows=6", "train.batch.micro_rows=4")
-    engine = Engine(start_model(config), config, World())
+    engine = Engine(initial_model(config), config, World())
     seen: list[tuple[tuple[int, ...], bool]] = []
     backward = engine.backward
 

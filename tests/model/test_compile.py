@@ -10,7 +10,7 @@ import torch
 
 from t0train.core.errors import UserError
 from t0train.model import Batch, compile_blocks, graph_count, loss
-from t0train.model.recompute import Recompute
+from t0train.model.activation_checkpointing import Recompute
 from tests.model.oracle import V11, as_rows, make_model, random_examples
 
 CPU = torch.device("cpu")

@@ -21,7 +21,17 @@ from torch.distributed.tensor import DTensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from t0train.config import RunConfig
-from t0train.model import T5, Fill, T5Config, init_model, init_weights, load_model, meta_model, open_start, open_weights
+from t0train.model import (
+    T5,
+    Fill,
+    T5Config,
+    init_model,
+    init_weights,
+    load_model,
+    meta_model,
+    open_initial_weights,
+    open_weights,
+)
 from tests.model.oracle import V10, V11, make_model
 
 
@@ -87,7 +97,7 @@ def test_random_weights_do_not_depend_on_the_number_of_processes() -> None:
 def test_the_start_of_a_run_is_opened_without_being_read(tmp_path: Path) -> None:
     model = make_model(V11)
     config = RunConfig.model_validate({"model": {"start": str(save(model, tmp_path)), "dropout": 0.3}})
-    start = open_start(config)
+    start = open_initial_weights(config)
     assert start.config.dropout == 0.3
     started = meta_model(start.config).to_empty(device="cpu")
     start.fill(dict(started.named_parameters()))

@@ -1,7 +1,7 @@
 """torch.compile, block by block.
 
-All blocks of a stack are one graph: what differs between them are parameters and dropout keys, which are tensors.
-Packed rows have fixed shapes, so nothing is compiled again after the first step; `graph_count` tells if it was.
+All blocks of a stack share one graph: they differ only in parameters and dropout keys, which are tensors. Packed rows
+have fixed shapes, so nothing is recompiled after the first step; `graph_count` shows whether it was.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from t0train.model.t5 import T5
 
 
 def compile_blocks(model: T5, device: torch.device, backend: str | Callable[..., Any] = "inductor") -> None:
-    """Compile the blocks of a model that will run on `device`. Do so before the model is spread over processes.
+    """Compile the blocks of a model that will run on `device`. Call it before the model is sharded.
 
     Args:
         model: changed in place; its parameters keep their names.
-        device: decides on the attention back end.
+        device: determines the attention backend.
         backend: of torch.compile.
 
     Raises:
-        UserError: the attention back end is `segment`, whose shapes follow the data.
+        UserError: the attention backend is `segment`, whose shapes depend on the data.
     """
-    if model.back_end(device, has_gradient=True) == "segment":
+    if model.backend(device, requires_grad=True) == "segment":
         raise UserError(
             "train.compile needs fixed shapes, but model.attention: segment (auto on a CPU) computes filled positions "
             "alone, which differ from batch to batch. Use model.attention: sdpa or eager, or leave train.compile off."

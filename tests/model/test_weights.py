@@ -47,8 +47,8 @@ def test_reads_what_transformers_writes(tmp_path: Path, version: str) -> None:
     assert torch.equal(loaded(batch()), model(batch()))
     assert loaded.config == model.config
     assert loaded.report is not None
-    assert loaded.report.tied == model.config.tied
-    assert hasattr(loaded, "lm_head") != model.config.tied
+    assert loaded.report.tie_word_embeddings == model.config.tie_word_embeddings
+    assert hasattr(loaded, "lm_head") != model.config.tie_word_embeddings
 
 
 def test_reads_sharded_safetensors_and_bin(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_t5_10_with_a_head_that_its_config_denies_is_refused(tmp_path: Path) -
     with pytest.raises(UserError, match="tie_word_embeddings"):
         load_model(write_hf(tmp_path / "contradiction", model, add))
     said = write_hf(tmp_path / "said", model, add, tie_word_embeddings=False, scale_decoder_outputs=False)
-    assert not load_model(said).config.tied
+    assert not load_model(said).config.tie_word_embeddings
 
 
 def test_float16_and_nonsense_are_refused(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""The attention back end for CPUs: only filled positions are computed, and only within segments.
+"""The attention backend for CPUs: only filled positions are computed, and only within segments.
 
 Hidden states are [tokens, d_model]: padding never enters a layer. Segments of similar length are padded to a common one
-and attended to as one batch. The relative bias of each such bucket is cut once per forward pass out of the stack's
+and attended to as one batch. The relative bias of each such bucket is sliced once per forward pass from the stack's
 small table and shared by the layers; its gradient is one sum over a bucket's pairs in each layer and one over the
 table's diagonals at the end.
 """
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from t0train.model.attention import MASKED, Attend, Plan
+from t0train.model.attention.interface import MASKED, Attend, Plan
 from t0train.model.batch import Batch
 from t0train.model.dropout import Positions
 
@@ -28,10 +28,10 @@ Ints = NDArray[np.int64]
 
 # Lengths within this ratio share a bucket: fewer kernel calls against up to 1.35 ** 2 as many scores
 _RATIO = 1.35
-_SHORTEST = 8  # so do all lengths up to this one
+_SHORTEST = 8  # all lengths up to this one share the first bucket
 
 
-class Runs(NamedTuple):
+class Stretches(NamedTuple):
     """Stretches of equal segment number: where they begin among the filled positions, how long they are, their key."""
 
     starts: Ints
@@ -41,10 +41,10 @@ class Runs(NamedTuple):
 
 @dataclass(frozen=True)
 class Bucket:
-    """Pairs of similar lengths: n stretches of queries that read one stretch of keys each.
+    """Pairs of similar lengths: n stretches of queries, each of which attends to one stretch of keys.
 
     Attributes:
-        queries: [n * longest] token that stands in each slot, the zero token where the stretch is shorter.
+        queries: [n * longest] token in each slot, the zero token where the stretch is shorter.
         keys: [n * longest] the same for keys.
         shape: n, longest stretch of queries, longest stretch of keys.
         mask: added to the scores, broadcastable to [n, queries, keys]; None if every score counts.
@@ -65,13 +65,13 @@ class Bucket:
 
 
 @dataclass(frozen=True)
-class Layout:
+class BucketLayout:
     """The buckets of one kind of attention, and where each token's slot is in all of them laid end to end.
 
     Attributes:
         buckets: at least one pair each.
-        query_slots: [query tokens]; tokens that read nothing point at a slot of zeros behind the last one.
-        key_slots: [key tokens]; likewise for tokens that nobody reads.
+        query_slots: [query tokens]; tokens that attend to nothing point at a slot of zeros behind the last one.
+        key_slots: [key tokens]; likewise for tokens that no query attends to.
     """
 
     buckets: tuple[Bucket, ...]
@@ -80,7 +80,7 @@ class Layout:
 
 
 def plan_segments(batch: Batch, encoder_table: Tensor, decoder_table: Tensor) -> Plan:
-    """The segment back end's plan; see `t0train.model.attention.plan`."""
+    """The segment backend's plan; see `t0train.model.attention.plan`."""
     keep_freed_memory()
     inputs, targets, sources = (
         _runs(segments.cpu().numpy())
@@ -100,9 +100,9 @@ def plan_segments(batch: Batch, encoder_table: Tensor, decoder_table: Tensor) ->
 
 @cache
 def keep_freed_memory() -> None:
-    """Stop glibc from giving freed memory back to the kernel, which would clear each page of each temporary again.
+    """Stop glibc from returning freed memory to the kernel, which would zero every page of every temporary again.
 
-    A step is 1.6 times as fast for it. Elsewhere (musl, macOS) there is no `mallopt`, and nothing happens.
+    This makes a step 1.6 times as fast. Without glibc (musl, macOS) there is no `mallopt`, and this is a no-op.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -111,18 +111,18 @@ def keep_freed_memory() -> None:
         mallopt(mmap_max, 0)
 
 
-def _runs(segments: Ints) -> Runs:
+def _runs(segments: Ints) -> Stretches:
     """Stretches of [rows, length] segment numbers, in reading order."""
     row, column = segments.nonzero()
     keys = (row.astype(np.int64) << 32) + segments[row, column]
     starts = np.flatnonzero(np.diff(keys, prepend=-1))
     keys = keys[starts]
     if len(np.unique(keys)) != len(keys):
-        raise ValueError("the tokens of a segment must stand side by side, and so must the targets that read one input")
-    return Runs(starts, np.diff(starts, append=len(row)), keys)
+        raise ValueError("the tokens of a segment must be contiguous, and so must the targets of one input")
+    return Stretches(starts, np.diff(starts, append=len(row)), keys)
 
 
-def _layout(queries: Runs, keys: Runs, causal: bool) -> Layout:
+def _layout(queries: Stretches, keys: Stretches, causal: bool) -> BucketLayout:
     """Pair stretches of the same key and group the pairs by length."""
     _, chosen, partner = np.intersect1d(queries.keys, keys.keys, assume_unique=True, return_indices=True)
     query_starts, query_lengths = queries.starts[chosen], queries.lengths[chosen]
@@ -149,7 +149,7 @@ def _layout(queries: Runs, keys: Runs, causal: bool) -> Layout:
     query_slots, key_slots = (
         torch.from_numpy(np.where(of_side < 0, total, of_side)) for of_side, total in zip(slots, used, strict=True)
     )
-    return Layout(tuple(buckets), query_slots, key_slots)
+    return BucketLayout(tuple(buckets), query_slots, key_slots)
 
 
 def _length_class(lengths: Ints) -> Ints:
@@ -178,7 +178,7 @@ def _bias(table: Tensor, bucket: Bucket) -> Tensor:
     return table[:, middle - length + 1 : middle + length].unfold(1, length, 1).flip(1)
 
 
-def _attend(layout: Layout, biases: list[Tensor] | None) -> Attend:
+def _attend(layout: BucketLayout, biases: list[Tensor] | None) -> Attend:
     def attend(query: Tensor, key: Tensor, value: Tensor, weight_mask: Tensor | None) -> Tensor:
         if weight_mask is not None:
             raise ValueError("segment attention cannot drop single attention weights")
@@ -192,7 +192,7 @@ class _SegmentAttention(torch.autograd.Function):
     """(query, key, value [tokens, heads, d_kv], bias of each bucket) -> [query tokens, heads, d_kv]."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: Layout, *biases: Tensor) -> Tensor:
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: BucketLayout, *biases: Tensor) -> Tensor:
         query, key, value = _heads_first(query), _heads_first(key), _heads_first(value)
         outs, weights = [], []
         for index, bucket in enumerate(layout.buckets):
@@ -210,7 +210,7 @@ class _SegmentAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *weights = ctx.saved_tensors
-        layout: Layout = ctx.layout
+        layout: BucketLayout = ctx.layout
         grad_out = _heads_first(gradients[0])
         grad_query, grad_key, grad_value, grad_biases = [], [], [], []
         for bucket, weight in zip(layout.buckets, weights, strict=True):

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from t0train.core.errors import UserError
 from t0train.model import Batch, T5Config, loss
-from t0train.model.recompute import Recompute
+from t0train.model.activation_checkpointing import Recompute
 from tests.model.oracle import V11, as_rows, grad_of, make_model, random_examples
 
 KINDS: tuple[Recompute, ...] = ("none", "block", "selective")

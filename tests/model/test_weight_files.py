@@ -18,7 +18,7 @@ from transformers import T5ForConditionalGeneration
 from t0train.core.errors import UserError
 from t0train.model import T5, T5Config, load_model
 from tests.model.oracle import V11, hf_model, make_model
-from tests.model.test_load import write_hf, write_run
+from tests.model.test_weights import write_hf, write_run
 
 Tensors = dict[str, Tensor]
 
@@ -321,4 +321,5 @@ def test_a_checkpoint_whose_model_could_not_lie_in_its_files_is_refused(
 
 
 def test_sizes_of_every_published_t5_are_accepted() -> None:
-    assert T5Config(32_128, 1024, 128, 65_536, 24, 128, gated=False, tied=True)  # T5 1.0 11B, the widest
+    widest = T5Config(32_128, 1024, 128, 65_536, 24, 128, is_gated=False, tie_word_embeddings=True)  # T5 1.0 11B
+    assert widest.num_heads * widest.d_kv == 16_384

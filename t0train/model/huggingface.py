@@ -1,4 +1,4 @@
-"""Write a model as a folder that Hugging Face's classes load, and prove that it is the same model."""
+"""The same model in Hugging Face's classes: as a folder that they load (export), or in memory."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from t0train.core.files import atomic_folder, refuse_foreign, write_atomic, writ
 from t0train.core.markup import escape_markdown
 from t0train.data import Vocabulary
 from t0train.model.batch import Batch
-from t0train.model.identity import check_vocabulary_size
-from t0train.model.load import open_weights
+from t0train.model.checks import check_vocabulary_size
 from t0train.model.t5 import T5
+from t0train.model.weights import open_weights
 
-_TOLERANCE = 1e-4  # of the largest logit: HF's class sums in another order
+_TOLERANCE = 1e-4  # of the largest logit: Hugging Face's class sums in another order
 
 
 def export_model(model: T5, folder: Path, vocabulary_path: Path, card: str = "", header: str = "") -> Path:
     """Write safetensors, config.json, tokenizer files, generation_config.json and a model card (README.md).
 
-    The files are read back before the folder gets its name: our own loader must find every tensor bit for bit, and the
-    model that transformers loads must give the same logits for a fixed batch. Both map the files into memory, and the
-    weights are written in several files of at most 5 GB, so that an export holds one copy of the weights: `model`.
+    The files are read back before the folder gets its final name: our own loader must find every tensor bit for bit,
+    and the model that transformers loads must give the same logits for a fixed batch. Both memory-map the files, and
+    weights are written in several files of at most 5 GB, so that memory holds no second copy of the weights.
 
     Args:
-        model: what to export; moved nowhere, changed nowhere.
+        model: what to export; neither moved nor changed.
         folder: new or empty folder.
         vocabulary_path: the sentencepiece model that the run was trained with.
-        card: Markdown put at the end of the model card, e.g. how the run differs from T0.
-        header: lines of YAML put into the model card's header, e.g. the data sets.
+        card: Markdown appended to the model card, e.g. how the run differs from T0.
+        header: lines of YAML added to the model card's header, e.g. the data sets.
 
     Raises:
-        UserError: the folder is in use, cannot be written, or what was read back differs.
+        UserError: the folder is in use or cannot be written, or what was read back differs.
     """
     from huggingface_hub import save_torch_state_dict
 
@@ -67,15 +67,44 @@ def export_model(model: T5, folder: Path, vocabulary_path: Path, card: str = "",
     return folder
 
 
+def to_huggingface(model: T5, **settings: Any) -> Any:
+    """`T5ForConditionalGeneration` around the model's own tensors: it shares their memory, but not their gradients.
+
+    Args:
+        model: the model.
+        **settings: further fields of transformers' config, e.g. `attn_implementation="eager"`.
+
+    Returns:
+        In evaluation mode, on the model's device.
+    """
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    with torch.device("meta"):
+        twin = T5ForConditionalGeneration(T5Config(**model.config.to_hf(), **settings))
+    weights = dict(model.state_dict())
+    embedding = weights["shared.weight"]
+    copies = {f"{stack}.embed_tokens.weight": embedding for stack in ("encoder", "decoder")}
+    twin.load_state_dict({"lm_head.weight": embedding, **weights, **copies}, assign=True)
+    tied = [twin.encoder.embed_tokens, twin.decoder.embed_tokens]
+    if model.config.tie_word_embeddings:
+        tied.append(twin.lm_head)
+    else:  # transformers 5 sets the flag to true, and would silently tie the head at the next occasion
+        twin.config.tie_word_embeddings = False
+        twin.all_tied_weights_keys.pop("lm_head.weight", None)
+    for module in tied:
+        module.weight = twin.shared.weight
+    return twin.eval()
+
+
 def _dtype(model: T5) -> str:
     return str(model.shared.weight.dtype).removeprefix("torch.")
 
 
 def _write_tokenizer(folder: Path, vocabulary: Vocabulary) -> None:
-    """The sentencepiece model, and transformers' own form of it (tokenizer.json), which needs no further library.
+    """The sentencepiece model, and transformers' own form of it (tokenizer.json), which needs no other library.
 
-    T5's class of tokenizer finds special tokens anywhere in a text. Training does not: "</s>" stays text there, and a
-    sentinel is a piece that only a word of its own can be. So the general class is used, which can do the same.
+    T5's tokenizer class recognises special tokens anywhere in a text. In training "</s>" is plain text, and a sentinel
+    is recognised only as a word of its own. So the general class is used, which can be configured to do the same.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -93,10 +122,10 @@ def _write_tokenizer(folder: Path, vocabulary: Vocabulary) -> None:
 
 
 def _as_trained(tokenizer: Any, vocabulary: Vocabulary) -> Any:
-    """Complete a `tokenizers.Tokenizer`, by means that its JSON form alone offers.
+    """Make a `tokenizers.Tokenizer` encode as in training, by editing its JSON form.
 
-    It gets the appended sentinels; names of special tokens are cut in two, so that they are found in no text; and where
-    the vocabulary spells unknown characters as bytes (T5's does not), so does it, and reads them back.
+    It gets the appended sentinels; names of special tokens in a text are split in two, so that they are never
+    recognised; and it falls back to bytes for unknown characters where the vocabulary does (T5's does not).
     """
     from tokenizers import Tokenizer
 
@@ -129,7 +158,7 @@ embeddings of encoder and decoder at random.
 
 
 def _limits(vocabulary: Vocabulary) -> str:
-    """What the model cannot be expected to do, as far as its vocabulary tells."""
+    """What the model cannot be expected to do, judging by its vocabulary."""
     lost = [character for character in "{}[]<>\\~^_|#" if vocabulary.unknown_id in vocabulary.encode(character)]
     reasons = [f"its vocabulary has no `{' '.join(lost)}`"] if lost else []
     if "\n" not in vocabulary.decode(vocabulary.encode("a\nb")):
@@ -141,10 +170,10 @@ def _limits(vocabulary: Vocabulary) -> str:
 def _card(model: T5, vocabulary: Vocabulary, name: str, text: str, header: str) -> str:
     config = model.config
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    version = "1.1" if config.gated else "1.0"
-    head = "the embedding (tied, scaled)" if config.tied else "its own (untied, unscaled)"
-    ties = "" if config.tied else _TIES
-    untie = "" if config.tied else "model.config.tie_word_embeddings = False  # see above\n"
+    version = "1.1" if config.is_gated else "1.0"
+    head = "the embedding (tied, scaled)" if config.tie_word_embeddings else "its own (untied, unscaled)"
+    ties = "" if config.tie_word_embeddings else _TIES
+    untie = "" if config.tie_word_embeddings else "model.config.tie_word_embeddings = False  # see above\n"
     return (
         f"""---
 library_name: transformers
@@ -205,7 +234,7 @@ def _logits(model: T5, batch: Batch) -> Tensor:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No bars for every file that transformers reads, and no warning of the untied head, which is what T5 1.1 has."""
+    """Silence transformers' progress bars, and its warning of an untied head, which is right for T5 1.1."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

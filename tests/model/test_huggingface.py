@@ -25,11 +25,11 @@ from t0train.config.identity import VOCABULARY, kept_keys
 from t0train.config.schema import DataConfig, TrainConfig
 from t0train.core.errors import UserError
 from t0train.data import Vocabulary, refuse_other_vocabulary
-from t0train.model import Batch, T5Config, export_model, init_model, load_model
+from t0train.model import Batch, T5Config, export_model, init_model, load_model, to_huggingface
 from tests.data.test_vocabulary import WITH_SPECIAL_NAMES
 from tests.model.conftest import train_vocabulary
 from tests.model.oracle import V10, V11, as_rows, close, hf_logits, make_model, random_examples
-from tests.model.test_load import write_run
+from tests.model.test_weights import write_run
 
 TEXTS = ["Is this review positive or negative? I loved it.", "", "  two  blanks,\ttab ", "naïve café; 1,234.5 % (x)!"]
 
@@ -40,7 +40,7 @@ def test_hugging_face_reads_the_same_model(tmp_path: Path, vocabulary: Path, con
     export_model(model, tmp_path / "out", vocabulary, card="## Differences\n\n- none")
     assert model.training
     theirs = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out").eval()
-    assert (theirs.lm_head.weight is theirs.shared.weight) == model.config.tied
+    assert (theirs.lm_head.weight is theirs.shared.weight) == model.config.tie_word_embeddings
     [example] = random_examples([(14, [6])])
     expected = model(Batch.from_rows(as_rows([[example]], 14, 6)))[0]
     assert close(hf_logits(theirs, example.inputs, example.targets[0]), expected)
@@ -50,6 +50,26 @@ def test_hugging_face_reads_the_same_model(tmp_path: Path, vocabulary: Path, con
     assert "## Differences" in (tmp_path / "out" / "README.md").read_text()
     assert theirs.generation_config.decoder_start_token_id == 0
     assert [file for file in tmp_path.iterdir() if file.name != "out"] == []
+
+
+@pytest.mark.parametrize("config", [V11, V10], ids=["v1.1", "v1.0"])
+def test_the_twin_in_memory_is_the_model_that_an_export_loads_as(
+    tmp_path: Path, vocabulary: Path, config: T5Config
+) -> None:
+    model = make_model(config).eval()
+    loaded = AutoModelForSeq2SeqLM.from_pretrained(export_model(model, tmp_path / "out", vocabulary)).eval()
+    twin = to_huggingface(model)
+    [example] = random_examples([(14, [6])])
+    before = hf_logits(twin, example.inputs, example.targets[0])
+    assert torch.equal(before, hf_logits(loaded, example.inputs, example.targets[0]))
+
+    twin.tie_weights()
+    before.sum().backward()
+    assert twin.shared.weight.data_ptr() == model.shared.weight.data_ptr()
+    assert twin.lm_head.weight.data_ptr() == model.head_weight.data_ptr()
+    assert twin.encoder.embed_tokens.weight is twin.decoder.embed_tokens.weight is twin.shared.weight
+    assert twin.shared.weight.grad is not None
+    assert model.shared.weight.grad is None
 
 
 @pytest.mark.parametrize("config", [V11, V10], ids=["v1.1", "v1.0"])
@@ -65,8 +85,8 @@ def test_the_code_of_the_card_keeps_the_head(
     exec(code, names)
     names["model"].tie_weights()
     head = names["model"].lm_head.weight
-    assert torch.equal(head, model.shared.weight if config.tied else model.lm_head.weight)
-    assert ("tie_word_embeddings = False" in card) != config.tied
+    assert torch.equal(head, model.shared.weight if config.tie_word_embeddings else model.lm_head.weight)
+    assert ("tie_word_embeddings = False" in card) != config.tie_word_embeddings
 
 
 def test_the_card_says_what_the_vocabulary_lacks(tmp_path: Path, t5_vocabulary: Path) -> None:

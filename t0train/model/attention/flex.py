@@ -1,7 +1,7 @@
-"""The attention back end for GPUs that reads the bias table inside the kernel (torch's FlexAttention).
+"""The attention backend for GPUs that reads the bias table inside the kernel (torch's FlexAttention).
 
-Scores exist in registers alone, tiles in which nobody sees anybody are skipped, and the bias costs one read of the
-small table per score. The table's gradient is summed up in its float32 by atomic additions: runs are not bit-equal.
+Scores never leave registers, fully masked tiles are skipped, and the bias costs one read of the small table per score.
+The table's gradient is accumulated in float32 by atomic additions, so runs are not bit-equal.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-from t0train.model.attention import Attend, Plan
+from t0train.model.attention.interface import Attend, Plan
 from t0train.model.batch import Batch
 from t0train.model.dropout import Positions
 
@@ -21,7 +21,7 @@ _GRAPHS = 64
 
 
 def plan_flex(batch: Batch, encoder_table: Tensor, decoder_table: Tensor) -> Plan:
-    """The flex back end's plan; see `t0train.model.attention.plan`. The block masks are shared by all layers."""
+    """The flex backend's plan; see `t0train.model.attention.plan`. The block masks are shared by all layers."""
     inputs, targets, sources = batch.input_segments, batch.target_segments, batch.target_sources
 
     def in_encoder(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ def plan_flex(batch: Batch, encoder_table: Tensor, decoder_table: Tensor) -> Pla
         return (targets[row, query] == targets[row, key]) & (query >= key)
 
     def in_cross(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (sources[row, query] == inputs[row, key]) & (inputs[row, key] > 0)  # padding reads nothing
+        return (sources[row, query] == inputs[row, key]) & (inputs[row, key] > 0)  # padding attends to nothing
 
     def mask(rule: Any, of_queries: Tensor, of_keys: Tensor) -> BlockMask:
         rows, queries = of_queries.shape
@@ -66,10 +66,10 @@ def _attend(block_mask: BlockMask, table: Tensor | None) -> Attend:
 
 @cache
 def _kernel(device: str) -> Any:
-    """FlexAttention is fast only when compiled; on a CPU, where it serves to be checked, plain operations will do.
+    """FlexAttention is fast only when compiled; on a CPU, where only tests run it, it stays uncompiled.
 
-    The three attentions, at each shape and with gradients or without, are graphs of their own. Beyond torch's limit, 8,
-    it would go on with full score matrices and say so in a warning alone.
+    Each of the three attentions compiles to a graph of its own per shape, with and without gradients. Beyond torch's
+    limit of 8 graphs it would fall back to full score matrices with only a warning.
     """
     if device == "cpu":
         return flex_attention

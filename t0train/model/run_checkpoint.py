@@ -1,4 +1,4 @@
-"""Whether a checkpoint, a run folder and a vocabulary belong together: asked by all that open a trained model."""
+"""A checkpoint together with its run folder and vocabulary, checked to belong together."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from t0train.checkpoint import MANIFEST, Manifest, read_manifest, step_of
+from t0train.checkpoint import Manifest, read_manifest, step_of
 from t0train.config import RunConfig, load_config
-from t0train.config.architecture import T5Config
-from t0train.config.identity import VOCABULARY, differing_from_checkpoint, kept_keys
+from t0train.config.identity import differing_from_checkpoint, kept_keys
 from t0train.core.errors import UserError
-from t0train.data import Vocabulary, load_vocabulary, refuse_other_vocabulary
-from t0train.model.weights import complete_checkpoints, find_weights
+from t0train.data import Vocabulary, load_vocabulary
+from t0train.model.checks import check_vocabulary
+from t0train.model.weight_files import complete_checkpoints, find_weights
 
 _CONFIG = "config.resolved.yaml"
 
 
 @dataclass(frozen=True)
 class RunCheckpoint:
-    """A checkpoint with the run that it is of.
+    """A checkpoint and its run.
 
     Attributes:
         run: run folder.
         config: of the run.
         path: the checkpoint.
         step: of the checkpoint.
-        vocabulary: that the run was trained with.
+        vocabulary: the one that the run was trained with.
     """
 
     run: Path
@@ -38,7 +38,7 @@ class RunCheckpoint:
 
 
 def open_run_checkpoint(source: str | Path, step: int | None = None) -> RunCheckpoint | None:
-    """A run's checkpoint, its configuration and its vocabulary, which are known to belong together; no weights yet.
+    """A run's checkpoint, its configuration and its vocabulary, checked to belong together; weights are not read.
 
     Args:
         source: run folder (its selected checkpoint, else the newest), or a checkpoint in one.
@@ -74,38 +74,6 @@ def run_config_of(source: str | Path) -> RunConfig | None:
     """Configuration of the run that `source` is, or is a checkpoint of; None for anything else."""
     folder = run_folder_of(source)
     return load_config(folder / _CONFIG) if folder else None
-
-
-def check_vocabulary(folder: Path, vocabulary: Vocabulary) -> None:
-    """Compare a vocabulary with the one that a model was trained with.
-
-    Args:
-        folder: a checkpoint, or a folder in Hugging Face's layout, whose tokenizer files are read if it has any.
-        vocabulary: what makes the ids for it.
-
-    Raises:
-        UserError: they give other ids, or a checkpoint does not say what it was trained with.
-    """
-    if not (folder / MANIFEST).is_file():
-        refuse_other_vocabulary(vocabulary, folder)
-        return
-    trained_with = read_manifest(folder, check_files=False).identity.get(VOCABULARY)
-    if trained_with != vocabulary.fingerprint:
-        raise UserError(
-            f"{vocabulary.path} is not the vocabulary that {folder} was trained with (fingerprint "
-            f"{vocabulary.fingerprint} instead of {trained_with}; releases of sentencepiece that cut words differently "
-            "count as others); put the run's own vocabulary back there, or set data.vocabulary to where it is now."
-        )
-
-
-def check_vocabulary_size(vocabulary: Vocabulary, architecture: T5Config) -> None:
-    """Refuse a vocabulary with more pieces than the model's embedding has rows; published T5s have more rows."""
-    if vocabulary.size > architecture.vocab_size:
-        raise UserError(
-            f"the vocabulary {vocabulary.path} has {vocabulary.size:,} pieces, but the model's embedding has "
-            f"{architecture.vocab_size:,} rows; use the vocabulary that the model was trained with, or, for a model "
-            "with random weights, raise model.vocabulary_size."
-        )
 
 
 def _check_run(run: Path, config: RunConfig, checkpoint: Path, manifest: Manifest) -> None:

@@ -1,6 +1,6 @@
-"""Activation checkpointing: what a block computed is thrown away and computed again when its gradient is.
+"""Activation checkpointing: recompute a block's activations in the backward pass instead of storing them.
 
-Dropout masks are functions of the row, so no random state has to be kept or set back.
+Dropout masks are functions of the row, so no random state has to be saved and restored.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 Recompute = Literal["none", "block", "selective"]
 
 _aten = torch.ops.aten
-# Projections and fused attention: most of the FLOP in outputs as large as the hidden states. Batched products (bmm) are
-# an unfused attention's scores and stay out: they grow with the square of the length.
-_KEPT = {
+# Projections and fused attention: most of the FLOP, for outputs as large as the hidden states. Batched products (bmm)
+# are left out: they are the scores of an unfused attention and grow with the square of the length.
+_SAVED = {
     _aten.mm.default,
     _aten.addmm.default,
     _aten._scaled_dot_product_efficient_attention.default,
@@ -26,13 +26,13 @@ _KEPT = {
 }
 
 
-def recomputed(kind: Recompute, function: Callable[..., Tensor], *arguments: Any) -> Tensor:
-    """`function(*arguments)`, of which the backward pass keeps little.
+def checkpointed(kind: Recompute, function: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    """`function(*arguments)`, storing little for the backward pass.
 
     Args:
-        kind: `none` keeps all; `block` keeps the arguments; `selective` keeps the outputs of matrix products with
-            weights and of fused attention too, and computes only what is cheap again.
-        function: gives one tensor; the same for the same arguments.
+        kind: `none` stores all activations; `block` only the arguments; `selective` also the outputs of matrix products
+            with weights and of fused attention, so that only what is cheap is recomputed.
+        function: deterministic, returns one tensor.
         arguments: of `function`.
     """
     if kind == "none" or not torch.is_grad_enabled():
@@ -44,4 +44,4 @@ def recomputed(kind: Recompute, function: Callable[..., Tensor], *arguments: Any
 
 
 def _policy(context: Any, operation: Any, *arguments: Any, **options: Any) -> CheckpointPolicy:
-    return CheckpointPolicy.MUST_SAVE if operation in _KEPT else CheckpointPolicy.PREFER_RECOMPUTE
+    return CheckpointPolicy.MUST_SAVE if operation in _SAVED else CheckpointPolicy.PREFER_RECOMPUTE
