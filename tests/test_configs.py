@@ -10,7 +10,7 @@ from pydantic import create_model
 
 from t0train.config import RunConfig, deviations, load_config, load_suite
 from t0train.config.schema import BatchConfig, DataConfig, MixtureChanges, TrainConfig
-from t0train.toy.build import VOCABULARY_SIZE
+from t0train.toy.collection import VOCABULARY_SIZE
 from tests.config.key_reads import reads, unread_keys
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,7 +15,7 @@ from t0train.checkpoint.manifest import (
     read_manifest,
     step_of,
 )
-from t0train.checkpoint.state import explain_dcp_errors, first_non_finite, read_state
+from t0train.checkpoint.reader import explain_dcp_errors, first_non_finite, read_state
 from t0train.checkpoint.writer import CheckpointWriter, set_aside
 
 __all__ = [

@@ -26,7 +26,7 @@ from t0train.checkpoint.manifest import (
     list_checkpoints,
     step_of,
 )
-from t0train.checkpoint.state import explain_dcp_errors
+from t0train.checkpoint.reader import explain_dcp_errors
 from t0train.config.architecture import T5Config
 from t0train.core.errors import UserError, explain_os_errors
 from t0train.core.files import atomic_folder, remove_folder, write_atomic, write_json

@@ -70,11 +70,11 @@ def verify(
 
     Example: t0train data verify real_small data.source=rows data.vocabulary=spiece.model
     """
-    from t0train.data import TaskTokens, open_rows, verify_store
+    from t0train.data import TaskTokens, open_loader, verify_store
 
     if not Path(target).is_dir():
-        stream = open_rows(_tolerant(load_config(target, overrides or ())))
-        print(f"{target}: {len(stream.task_names)} tasks, {sum(stream.task_sizes):,} examples, all checksums match.")
+        loader = open_loader(_tolerant(load_config(target, overrides or ())))
+        print(f"{target}: {len(loader.task_names)} tasks, {sum(loader.task_sizes):,} examples, all checksums match.")
         return
     results = list(verify_store(Path(target)))
     if damaged := [str(result) for result in results if isinstance(result, UserError)]:
@@ -95,21 +95,21 @@ def inspect(
 
     Example: t0train data inspect toy --rows 2 --histogram lengths.png
     """
-    from t0train.data import RowState, open_rows
+    from t0train.data import LoaderState, open_loader
     from t0train.data.inspection import describe_rows, draw_lengths
 
     run = load_config(config, overrides or ())
-    stream = open_rows(_tolerant(run), verify=False)
-    statistics = stream.statistics()
-    described = describe_rows(stream, stream.take(RowState(), rows)[0]) if rows else []
+    loader = open_loader(_tolerant(run), verify=False)
+    statistics = loader.statistics()
+    described = describe_rows(loader, loader.take(LoaderState(), rows)[0]) if rows else []
     if histogram is not None:
         draw_lengths(statistics, run.data.max_inputs, run.data.max_targets, histogram)
     summary = statistics.summary()
     if as_json:
-        document = {"summary": summary, "remarks": stream.mixture.remarks, "rows": described}
+        document = {"summary": summary, "remarks": loader.mixture.remarks, "rows": described}
         print(json.dumps(document, indent=2, ensure_ascii=False))
         return
-    for remark in stream.mixture.remarks:
+    for remark in loader.mixture.remarks:
         print(f"remark: {remark}", file=sys.stderr)
     for row in described:
         _print_row(row, run.data.max_inputs, run.data.max_targets)

@@ -20,7 +20,7 @@ from t0train.core.errors import (
     QuietError,
     UserError,
 )
-from t0train.core.threads import leave
+from t0train.core.processes import leave
 
 app = typer.Typer(
     name="t0train",

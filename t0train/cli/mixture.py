@@ -115,7 +115,7 @@ def check(
     """
     from t0train.data import refuse_faults, remarks
     from t0train.mixture import build_mixture, by_dataset, check_sources, find_overlaps, leaks_of_run
-    from t0train.mixture.leaks import refuse_leaks
+    from t0train.mixture.contamination import refuse_leaks
 
     resolved = Path(config, "config.resolved.yaml")
     run = load_config(resolved if resolved.is_file() else config, overrides or ())

@@ -15,7 +15,7 @@ from multiprocessing import resource_tracker
 from types import FrameType
 
 from t0train.core.errors import EXIT_INTERRUPTED
-from t0train.core.threads import end_at_once
+from t0train.core.processes import end_at_once
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 _STAY_IGNORED = (signal.SIGINT, signal.SIGHUP)  # by nohup, or by a shell that started the process in the background

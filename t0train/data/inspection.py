@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t0train.core.files import write_atomic
+from t0train.data.loader import ROW_ID_SHIFT, PackedLoader, RowStatistics
 from t0train.data.rows import RowBatch
-from t0train.data.stream import ROW_ID_SHIFT, RowStatistics, RowStream
 
 
-def describe_rows(stream: RowStream, batch: RowBatch) -> list[dict[str, Any]]:
-    """Each row as plain values: its place in the stream, its fill, and its segments with their decoded text."""
+def describe_rows(loader: PackedLoader, batch: RowBatch) -> list[dict[str, Any]]:
+    """Each row as plain values: its place in the loader, its fill, and its segments with their decoded text."""
     described = []
     for row in range(len(batch)):
         window, number = divmod(int(batch.row_ids[row]), 1 << ROW_ID_SHIFT)
@@ -29,10 +29,10 @@ def describe_rows(stream: RowStream, batch: RowBatch) -> list[dict[str, Any]]:
                 "segments": [
                     {
                         "segment": segment,
-                        "task": stream.task_names[batch.example_tasks[example]],
+                        "task": loader.task_names[batch.example_tasks[example]],
                         "example": int(batch.example_ids[example]),
-                        "input": _text(stream, batch.input_ids[row], batch.input_segments[row], segment),
-                        "target": _text(stream, batch.labels[row], batch.target_segments[row], segment),
+                        "input": _text(loader, batch.input_ids[row], batch.input_segments[row], segment),
+                        "target": _text(loader, batch.labels[row], batch.target_segments[row], segment),
                     }
                     for segment, example in enumerate(members.tolist(), start=1)
                 ],
@@ -41,8 +41,8 @@ def describe_rows(stream: RowStream, batch: RowBatch) -> list[dict[str, Any]]:
     return described
 
 
-def _text(stream: RowStream, ids: NDArray[np.int32], segments: NDArray[np.int32], segment: int) -> str:
-    return stream.vocabulary.decode(ids[segments == segment])
+def _text(loader: PackedLoader, ids: NDArray[np.int32], segments: NDArray[np.int32], segment: int) -> str:
+    return loader.vocabulary.decode(ids[segments == segment])
 
 
 def draw_lengths(statistics: RowStatistics, max_inputs: int, max_targets: int, path: Path) -> None:

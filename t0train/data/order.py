@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from t0train.core.seeds import derive_seed, generator
+from t0train.core.seeds import derive_seed, generator, mix64
 
 BLOCK = 65_536
 _HALVINGS = 10  # blocks of an era: 2**10; its 67 M positions stay below the 10**9 of NumPy's hypergeometric draws
@@ -90,7 +90,7 @@ class Order:
         draws = np.empty(BLOCK, np.int64)  # how often the task was drawn before each position
         draws[by_task] = np.arange(BLOCK) + np.repeat(before - (np.cumsum(counts) - counts), counts)
         epochs, indices = np.divmod(draws, self.sizes[tasks])
-        keys = _mix(self._task_keys[tasks] + epochs.astype(np.uint64) * _GOLDEN)
+        keys = mix64(self._task_keys[tasks] + epochs.astype(np.uint64) * _GOLDEN)
         return tasks, permute(indices, self.sizes[tasks], keys)
 
 
@@ -109,16 +109,9 @@ def permute(indices: NDArray[np.int64], sizes: NDArray[np.int64], keys: NDArray[
         right, left = np.divmod(values[todo], a)
         key = keys[todo]
         for _ in range(_ROUNDS):
-            key = _mix(key + _GOLDEN)
-            left = (left + _mix(key ^ right) % a) % a
-            right = (right + _mix(key + left) % b) % b
+            key = mix64(key + _GOLDEN)
+            left = (left + mix64(key ^ right) % a) % a
+            right = (right + mix64(key + left) % b) % b
         values[todo] = right * a + left
         todo = todo[values[todo] >= size]
     return values.astype(np.int64)
-
-
-def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64: a hash of 64-bit integers (arithmetic wraps)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))

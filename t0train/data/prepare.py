@@ -32,8 +32,6 @@ from t0train.data.store import (
     PLACE,
     TOKENS,
     StoreKey,
-    TaskTokens,
-    missing_reason,
     open_folder,
     store_folder,
 )
@@ -359,36 +357,3 @@ def _manifest(plan: _Plan, batch: pa.RecordBatch, counts: Counts, tokens: Path) 
         "key_parts": plan.key.parts,
         "versions": {name: version(name) for name in ("t0train", "sentencepiece", "pyarrow")},
     }
-
-
-def open_task_tokens(
-    store: Path,
-    task: Task,
-    split: str,
-    vocabulary: Vocabulary,
-    source: str,
-    seed: int = 0,
-    verify: bool = True,
-) -> TaskTokens:
-    """The prepared examples of a task's split.
-
-    Args:
-        store: folder of the token store.
-        task: which task.
-        split: which split, as it was prepared.
-        vocabulary: which vocabulary.
-        source: `hub` or the folder with the rows that the examples were made from.
-        seed: the seed they were prepared with.
-        verify: compare the file's checksum.
-
-    Raises:
-        UserError: not prepared, prepared from something else, or damaged.
-    """
-    key = StoreKey.of(task, parse_split(split), open_table(task.dataset, split, source), vocabulary, seed)
-    folder = store / key.folder
-    if not folder.is_dir():
-        raise UserError(
-            f"task {task.name}, split {split}: {missing_reason(store, key)} in {store}; "
-            "run `t0train data prepare` with this configuration."
-        )
-    return open_folder(folder, verify)

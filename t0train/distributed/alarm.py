@@ -13,7 +13,7 @@ from datetime import timedelta
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from t0train.core.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, UserError
-from t0train.core.threads import NativeThreads, end_at_once
+from t0train.core.processes import NativeThreads, end_at_once
 
 AGAIN = "Run the same command again to continue from the newest checkpoint."
 _INTERVAL_S = 1.0

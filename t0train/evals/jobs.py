@@ -17,7 +17,7 @@ from t0train.evals.prompts import RankedPrompt, stored_prompts
 from t0train.evals.suites import Missing, SuiteEntry, resolve_suite, split_missing, task_files
 from t0train.evals.texts import EMPTY_TARGET, TextPrompt, text_prompts
 from t0train.tasks import Dataset, Watch, list_missing, load_catalogue, open_table, parse_split
-from t0train.tasks.files import content_identity, file_states
+from t0train.tasks.formats import content_identity, file_states
 
 _NO_ROW = "no prompt applies to any row that was drawn"
 _NO_SCORES = 'no example that was drawn has "target_scores", so there are no choices to rank'

@@ -1,8 +1,8 @@
 """Rate functions, the mixtures of the T0 family, ablation operators, the printed table."""
 
-from t0train.mixture.build import Mixture, build_mixture, load_mixture
+from t0train.mixture.assemble import Mixture, build_mixture, load_mixture
 from t0train.mixture.check import SourceReport, check_sources
-from t0train.mixture.leaks import Leak, check_leaks, describe_leaks, find_leaks, leak_notes, leaks_of_run
+from t0train.mixture.contamination import Leak, check_leaks, describe_leaks, find_leaks, leak_notes, leaks_of_run
 from t0train.mixture.overlap import Overlap, OverlapReport, find_overlaps
 from t0train.mixture.rates import equal, proportional, t0_cap, temperature
 from t0train.mixture.table import DatasetRow, TaskRow, by_dataset

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from t0train.config.schema import DataConfig
 from t0train.core.errors import UserError
-from t0train.mixture.build import Mixture
+from t0train.mixture.assemble import Mixture
 from t0train.tasks import (
     MissingTable,
     explain_nothing_found,

@@ -21,7 +21,8 @@ from t0train.config import RunConfig, SuiteConfig
 from t0train.config.suite import OVERLAPS
 from t0train.core.errors import UserError
 from t0train.core.files import make_folder, refuse_linked_folders, write_json
-from t0train.mixture.build import Mixture
+from t0train.core.seeds import mix64
+from t0train.mixture.assemble import Mixture
 from t0train.prompts import columns_read, load_templates
 from t0train.tasks import Dataset, Table, load_catalogue, open_table, training_split
 
@@ -243,18 +244,11 @@ def _grams(words: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDAr
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.uint64)
     zeros = np.concatenate([[0], np.cumsum(words == 0)])
     places = np.flatnonzero(zeros[size:] == zeros[:-size])
-    codes = _mix(words.astype(np.uint64))
+    codes = mix64(words.astype(np.uint64))
     hashes = np.zeros(len(places), dtype=np.uint64)
     for k in range(size):
         hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + codes[places + k]
     return places, hashes
-
-
-def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Numbers to well-spread numbers (the finalizer of splitmix64), so that sums of few of them do not coincide."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
 
 
 def _summary(

@@ -9,7 +9,7 @@ from typing import Any
 
 from t0train.checkpoint import Manifest, read_manifest, step_of
 from t0train.config import RunConfig, load_config
-from t0train.config.identity import differing_from_checkpoint, kept_keys
+from t0train.config.run_identity import differing_from_checkpoint, kept_keys
 from t0train.core.errors import UserError
 from t0train.data import Vocabulary, load_vocabulary
 from t0train.model.checks import check_vocabulary

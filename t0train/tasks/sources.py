@@ -12,7 +12,7 @@ from typing import Any
 from t0train.core.errors import UserError, explain_os_errors
 from t0train.core.hashing import content_hash
 from t0train.tasks.catalogue import Dataset, load_catalogue
-from t0train.tasks.files import Reader, content_identity, file_states, open_reader
+from t0train.tasks.formats import Reader, content_identity, file_states, open_reader
 from t0train.tasks.hub import open_hub
 from t0train.tasks.layout import SUPPORTED, describe, split_files
 from t0train.tasks.split import Split, parse_split

@@ -15,7 +15,7 @@ from t0train.core.progress import Advance
 from t0train.data import RowBatch, RowPlan
 from t0train.model import graph_count
 from t0train.optim import Adafactor
-from t0train.train.memory import memory_facts
+from t0train.train.gpu_memory import memory_facts
 from t0train.train.resume import identity
 from t0train.train.step import refuse_non_finite_state
 from t0train.train.trainer import Callback, StepMetrics, Trainer
@@ -37,7 +37,7 @@ class EventLogger(Callback):
     def _log_step(self, trainer: Trainer, metrics: StepMetrics) -> None:
         plan, gradients, optimizer = metrics.plan, metrics.gradients, trainer.engine.optimizer
         tokens, (fill_inputs, fill_targets) = plan.target_tokens, plan.fill
-        drawn = Counter(trainer.stream.task_names[task] for task in plan.example_tasks.tolist())
+        drawn = Counter(trainer.loader.task_names[task] for task in plan.example_tasks.tolist())
         self.log.append(
             "step",
             step=trainer.state.step,
@@ -129,7 +129,7 @@ class Checkpointer(Callback):
         return Manifest(
             step=state.step,
             rows=(state.position.window, state.position.row),
-            identity=identity(config, trainer.stream),
+            identity=identity(config, trainer.loader),
             config=config_hash(config),
             changes=state.changes,
             temporary=not config.train.is_regular(state.step),

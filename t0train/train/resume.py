@@ -10,9 +10,9 @@ from typing import Any
 from t0train.checkpoint import MANIFEST, Manifest, list_checkpoints, read_manifest
 from t0train.config import RunConfig
 from t0train.config.deviations import Deviation
-from t0train.config.identity import MIXTURE, STORE, VOCABULARY, differing_keys, kept_keys
+from t0train.config.run_identity import MIXTURE, STORE, VOCABULARY, differing_keys, kept_keys
 from t0train.core.errors import UserError
-from t0train.data import RowStream
+from t0train.data import PackedLoader
 
 CHECKPOINTS = "checkpoints"
 _MIXTURE = ("mixture", "token store")  # of keys that --force-new-mixture lets differ
@@ -31,13 +31,13 @@ class ResumePoint:
         return self.path.resolve().parent == (folder / CHECKPOINTS).resolve()
 
 
-def identity(config: RunConfig, stream: RowStream) -> dict[str, Any]:
+def identity(config: RunConfig, loader: PackedLoader) -> dict[str, Any]:
     """What a run must keep when it is continued: its recipe, seed, mixture, vocabulary and tokens, by key."""
     return {
         **kept_keys(config),
-        MIXTURE: stream.mixture.hash,
-        VOCABULARY: stream.vocabulary.fingerprint,
-        STORE: stream.fingerprint,
+        MIXTURE: loader.mixture.hash,
+        VOCABULARY: loader.vocabulary.fingerprint,
+        STORE: loader.fingerprint,
     }
 
 

@@ -16,13 +16,12 @@ from t0train.core.errors import PreemptedError
 from t0train.core.events import read_events
 from t0train.core.progress import Advance, progress
 from t0train.core.stop import StopRequest, stop_on_signals
-from t0train.data import RowStream, open_rows
+from t0train.data import PackedLoader, open_loader
 from t0train.distributed import World, code_and_settings, find_place, join, require_agreement
 from t0train.mixture import check_leaks, describe_leaks, leak_notes
 from t0train.train.callbacks import ProgressBar
-from t0train.train.lock import run_lock
 from t0train.train.resume import CHECKPOINTS, identity
-from t0train.train.setup import Notify, build_trainer, ignore
+from t0train.train.setup import Notify, build_trainer, ignore, run_lock
 from t0train.train.trainer import Trainer
 
 
@@ -94,13 +93,13 @@ def _train(
     config: RunConfig, resume: str, world: World, notify: Notify, force_new_mixture: bool, stop: StopRequest
 ) -> RunResult:
     notify(f"run folder: {run_folder(config)}")
-    stream = _open_stream(config, world)
+    loader = _open_loader(config, world)
     _end_if_stopped(stop, world)
-    leaks = describe_leaks(check_leaks(stream.mixture, config))
-    for remark in (*stream.mixture.remarks, *leak_notes(leaks)):
+    leaks = describe_leaks(check_leaks(loader.mixture, config))
+    for remark in (*loader.mixture.remarks, *leak_notes(leaks)):
         notify(remark)
     with run_lock(run_folder(config)) if world.is_first else nullcontext():
-        trainer = build_trainer(config, stream, resume, world, force_new_mixture, notify, stop)
+        trainer = build_trainer(config, loader, resume, world, force_new_mixture, notify, stop)
         if not trainer.is_done:
             _end_if_stopped(stop, world)
         with _progress(trainer) as advance:
@@ -127,11 +126,11 @@ def _end_if_stopped(stop: StopRequest, world: World) -> None:
         raise PreemptedError(f"{stop.signal or 'a signal'} received before the first step; run the same command again.")
 
 
-def _open_stream(config: RunConfig, world: World) -> RowStream:
+def _open_loader(config: RunConfig, world: World) -> PackedLoader:
     """The first process checks the token store, then the others open it, and find the same there."""
-    opened: list[RowStream] = []
-    world.from_first(lambda: opened.append(open_rows(config)))
-    world.together(lambda: None if opened else opened.append(open_rows(config, verify=False)))
+    opened: list[PackedLoader] = []
+    world.from_first(lambda: opened.append(open_loader(config)))
+    world.together(lambda: None if opened else opened.append(open_loader(config, verify=False)))
     require_agreement(world, identity(config, opened[0]))
     return opened[0]
 

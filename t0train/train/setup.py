@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -23,8 +24,9 @@ from t0train.core.files import (
     write_atomic,
     write_json,
 )
+from t0train.core.lock import hold_folder
 from t0train.core.stop import StopRequest
-from t0train.data import RowState, RowStream, Vocabulary
+from t0train.data import LoaderState, PackedLoader, Vocabulary
 from t0train.distributed import World, build_engine, precision, require_agreement
 from t0train.model import (
     T5,
@@ -38,7 +40,7 @@ from t0train.model import (
     open_initial_weights,
 )
 from t0train.train.callbacks import Checkpointer, EventLogger
-from t0train.train.memory import probe_memory
+from t0train.train.gpu_memory import probe_memory
 from t0train.train.resume import CHECKPOINTS, ResumePoint, accept, find_resume_point, identity
 from t0train.train.trainer import Trainer, TrainState
 
@@ -54,7 +56,7 @@ def ignore(remark: str) -> None:
 
 def build_trainer(
     config: RunConfig,
-    stream: RowStream,
+    loader: PackedLoader,
     resume: str,
     world: World,
     force_new_mixture: bool = False,
@@ -65,7 +67,7 @@ def build_trainer(
 
     Args:
         config: the run.
-        stream: its rows.
+        loader: its rows.
         resume: see `t0train.train.train`.
         world: the processes.
         force_new_mixture: continue from a checkpoint of another mixture.
@@ -77,9 +79,9 @@ def build_trainer(
             other folders where checkpoints are written.
     """
     folder = run_folder(config)
-    point = world.from_first(lambda: _find_point(config, stream, folder, resume, force_new_mixture, notify))
-    architecture, load = _continuing(point) if point else _beginning(config, stream.vocabulary, world, notify)
-    engine = build_engine(build_model(config, stream, architecture, world), config, world)
+    point = world.from_first(lambda: _find_point(config, loader, folder, resume, force_new_mixture, notify))
+    architecture, load = _continuing(point) if point else _beginning(config, loader.vocabulary, world, notify)
+    engine = build_engine(build_model(config, loader, architecture, world), config, world)
     if config.train.probe_memory:
         probe_memory(engine, config)
     tensors = engine.state()
@@ -87,23 +89,23 @@ def build_trainer(
     engine.load_state(tensors)
     log = EventLog(folder / "events.jsonl", is_open=world.is_first)
     if world.is_first:
-        _write_beginnings(config, stream, folder, point, log, notify)
+        _write_beginnings(config, loader, folder, point, log, notify)
         _warn_of_disk_use(config, tensors, notify)
     state, saved_step = TrainState(), None
     if point:
         manifest = point.manifest
-        state = TrainState(manifest.step, RowState(*manifest.rows), list(manifest.changes))
+        state = TrainState(manifest.step, LoaderState(*manifest.rows), list(manifest.changes))
         saved_step = manifest.step if point.is_in(folder) else None
     checkpoint = config.train.checkpoint
     writer = CheckpointWriter(
         folder / CHECKPOINTS, checkpoint.keep, world, checkpoint.asynchronous, config.train.stays_every
     )
     callbacks = [EventLogger(log), Checkpointer(writer, log, saved_step)]
-    return Trainer(config, folder, stream, engine, state, callbacks, stop)
+    return Trainer(config, folder, loader, engine, state, callbacks, stop)
 
 
 def _find_point(
-    config: RunConfig, stream: RowStream, folder: Path, resume: str, force_new_mixture: bool, notify: Notify
+    config: RunConfig, loader: PackedLoader, folder: Path, resume: str, force_new_mixture: bool, notify: Notify
 ) -> ResumePoint | None:
     refuse_linked_folders(folder, folder / CHECKPOINTS)
     remove_leftovers(folder, exclusive=True)
@@ -111,13 +113,13 @@ def _find_point(
     point = find_resume_point(resume, folder, notify)
     if point is None:
         return None
-    accepted = accept(point, identity(config, stream), config.train.steps, force_new_mixture)
+    accepted = accept(point, identity(config, loader), config.train.steps, force_new_mixture)
     notify(f"continuing from step {accepted.manifest.step:,} ({accepted.path})")
     return accepted
 
 
 def _write_beginnings(
-    config: RunConfig, stream: RowStream, folder: Path, point: ResumePoint | None, log: EventLog, notify: Notify
+    config: RunConfig, loader: PackedLoader, folder: Path, point: ResumePoint | None, log: EventLog, notify: Notify
 ) -> None:
     """The files of a run folder that are there before the first step."""
     for later in point.superseded if point else ():
@@ -140,9 +142,9 @@ def _write_beginnings(
         step=step,
         config=config_hash(config),
         checkpoint=str(point.path) if point else None,
-        mixture=stream.mixture.hash,
-        remarks=list(stream.mixture.remarks),
-        probabilities=dict(zip(stream.task_names, stream.mixture.probabilities.tolist(), strict=True)),
+        mixture=loader.mixture.hash,
+        remarks=list(loader.mixture.remarks),
+        probabilities=dict(zip(loader.task_names, loader.mixture.probabilities.tolist(), strict=True)),
     )
 
 
@@ -158,17 +160,17 @@ def _warn_of_disk_use(config: RunConfig, state: State, notify: Notify) -> None:
     notify(f"{number} checkpoints of {gigabytes:.2g} GB will stay, {number * gigabytes:.2g} GB in all ({why})")
 
 
-def build_model(config: RunConfig, stream: RowStream, architecture: T5Config, world: World) -> T5:
+def build_model(config: RunConfig, loader: PackedLoader, architecture: T5Config, world: World) -> T5:
     """The model in training mode, without memory: it gets that, and weights, when processes share it.
 
     Raises:
         UserError: the vocabulary is larger than the embedding, or the packing self-check fails.
     """
-    check_vocabulary_size(stream.vocabulary, architecture)
+    check_vocabulary_size(loader.vocabulary, architecture)
     model = meta_model(architecture, config.model.attention).train()
     model.backend(world.device, requires_grad=True)  # refused now rather than at the first step
     if config.train.canary:
-        rows, _ = stream.take(RowState(), rows=_CANARY_ROWS)
+        rows, _ = loader.take(LoaderState(), rows=_CANARY_ROWS)
         with precision(config.train, world.device):
             check_packing(_shallow(model, config.seed, world.device), rows)
     model.checkpoint_activations(config.train.activation_checkpointing)
@@ -209,3 +211,14 @@ def _shallow(model: T5, seed: int, device: torch.device) -> T5:
     shallow = meta_model(config, model.attention).to_empty(device=device)
     init_weights(dict(shallow.named_parameters()), config, seed)
     return shallow
+
+
+def run_lock(folder: Path) -> AbstractContextManager[None]:
+    """Make the run folder and hold it for this process.
+
+    A folder that was made for a run that could not begin is removed again.
+
+    Raises:
+        UserError: another process trains in it, or it cannot be written to.
+    """
+    return hold_folder(folder, f"training in {folder} (another `output` or `name` gives a run its own folder)")

@@ -12,10 +12,10 @@ from typing import Any
 from t0train.config import RunConfig
 from t0train.core.seeds import derive_seed
 from t0train.core.stop import StopRequest
-from t0train.data import RowBatch, RowPlan, RowState, RowStream
+from t0train.data import LoaderState, PackedLoader, RowBatch, RowPlan
 from t0train.distributed import Engine
 from t0train.optim import learning_rate
-from t0train.train.memory import explain_out_of_memory
+from t0train.train.gpu_memory import explain_out_of_memory
 from t0train.train.step import Gradients, clip_factor, compute_gradients, refuse_non_finite
 
 
@@ -25,12 +25,12 @@ class TrainState:
 
     Attributes:
         step: optimizer steps done.
-        position: the next row of the stream.
+        position: the next row of the loader.
         changes: deviations that were forced on the run on its way, as dictionaries.
     """
 
     step: int = 0
-    position: RowState = field(default_factory=RowState)
+    position: LoaderState = field(default_factory=LoaderState)
     changes: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -80,7 +80,7 @@ class Trainer:
     Args:
         config: the run.
         folder: where it writes.
-        stream: its rows.
+        loader: its rows.
         engine: model and optimizer, as the processes share them.
         state: where it begins or continues.
         callbacks: what else happens in the run, in this order.
@@ -91,13 +91,13 @@ class Trainer:
         self,
         config: RunConfig,
         folder: Path,
-        stream: RowStream,
+        loader: PackedLoader,
         engine: Engine,
         state: TrainState,
         callbacks: Sequence[Callback] = (),
         stop: StopRequest | None = None,
     ) -> None:
-        self.config, self.folder, self.stream, self.engine, self.state = config, folder, stream, engine, state
+        self.config, self.folder, self.loader, self.engine, self.state = config, folder, loader, engine, state
         self.world, self.callbacks = engine.world, list(callbacks)
         self.stop = StopRequest() if stop is None else stop
         self.is_stopped = False
@@ -114,7 +114,7 @@ class Trainer:
             NonFiniteError: before the optimizer step, so that the parameters stay those of the step before.
         """
         batch, shard = self.config.train.batch, (self.world.rank, self.world.size)
-        batches = self.stream.batches(self.state.position, batch.rows, batch.examples, self.config.data.workers, shard)
+        batches = self.loader.batches(self.state.position, batch.rows, batch.examples, self.config.data.workers, shard)
         with closing(batches):
             while not self.is_done and not self.is_stopped:
                 began = time.perf_counter()
@@ -142,7 +142,7 @@ class Trainer:
             gradients = compute_gradients(
                 self.engine, rows, plan, config.train, derive_seed(config.seed, "dropout", index)
             )
-            refuse_non_finite(gradients, rows, self.stream.task_names, index + 1, self.world)
+            refuse_non_finite(gradients, rows, self.loader.task_names, index + 1, self.world)
             rate = learning_rate(config.optimizer, index, config.train.steps)
             self.engine.step(rate, clip_factor(gradients.norm, config.optimizer.max_grad_norm))
         self.state.step, self.state.position = index + 1, plan.after

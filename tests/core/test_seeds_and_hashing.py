@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from t0train.core.hashing import content_hash, file_sha256
-from t0train.core.seeds import derive_seed, generator
+from t0train.core.seeds import derive_seed, generator, mix64
 
 
 def test_a_seed_is_blake2b_of_its_key() -> None:
@@ -56,3 +56,11 @@ def test_file_hash(tmp_path: Path) -> None:
     content = bytes(range(256)) * 10_000  # more than one block
     (tmp_path / "file").write_bytes(content)
     assert file_sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+def test_mix64_is_the_finaliser_of_splitmix64() -> None:
+    """The first outputs of SplitMix64 from seed 0 (Steele, Lea, Flood 2014, as in Java's SplittableRandom)."""
+    golden = np.uint64(0x9E3779B97F4A7C15)
+    with np.errstate(over="ignore"):
+        states = golden * np.arange(1, 4, dtype=np.uint64)
+    assert [hex(value) for value in mix64(states)] == ["0xe220a8397b1dcdaf", "0x6e789e6aa1b965f4", "0x6c45d188009454f"]

@@ -13,7 +13,7 @@ from t0train.cli.data import app as data_app
 from t0train.cli.mixture import app as mixture_app
 from t0train.config import RunConfig
 from t0train.core.errors import UserError
-from t0train.data import Counts, load_vocabulary, open_folder, open_rows, prepare, remarks
+from t0train.data import Counts, load_vocabulary, open_folder, open_loader, prepare, remarks
 from t0train.prompts import Note
 from tests.data.conftest import Configure, write_templates
 
@@ -62,10 +62,10 @@ def test_labels_that_index_no_choice_are_refused(small: Any, labels: list[Any], 
     with pytest.raises(UserError, match=rf"1 of 1 tasks(?s:.)*colours_sent: {sentence}"):
         prepare(run, 1)  # everything is there already
     with pytest.raises(UserError, match=f"colours_sent: {sentence}"):
-        open_rows(run)
+        open_loader(run)
     allowed = small(labelled(*labels), SENTIMENT, allow_empty_targets=True)
     assert [task.made for task in prepare(allowed, 1)] == [False]
-    assert any(f"colours_sent: {sentence}" in remark for remark in open_rows(allowed).mixture.remarks)
+    assert any(f"colours_sent: {sentence}" in remark for remark in open_loader(allowed).mixture.remarks)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_some_bad_targets_are_said_and_go_on(small: Any) -> None:
     assert dict(prepared.counts.notes) == {Note.NO_LABEL: 2, Note.NO_CHOICE: 2, Note.LAST_CHOICE: 1}
     said = remarks({prepared.task: prepared.counts})
     assert "colours_sent: 2 of 6 targets are <NO LABEL>: the template printed nothing as the target" in said
-    assert [line in open_rows(run).mixture.remarks for line in said] == [True] * len(said)
+    assert [line in open_loader(run).mixture.remarks for line in said] == [True] * len(said)
     assert open_folder(prepared.folder).counts == prepared.counts
 
 

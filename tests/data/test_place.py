@@ -12,7 +12,7 @@ import pytest
 
 from t0train.core.errors import UserError
 from t0train.core.hashing import file_sha256
-from t0train.data import Prepared, open_folder, open_rows, prepare, verify_store
+from t0train.data import Prepared, open_folder, open_loader, prepare, verify_store
 from tests.data.conftest import Configure
 
 
@@ -82,7 +82,7 @@ def test_what_is_not_in_its_place_is_told(
         with pytest.raises(UserError, match=message):
             open_folder(mine.folder, verify)
         with pytest.raises(UserError, match=rf"1 of 5 tasks(?s:.)*{message}"):
-            open_rows(configure(), verify)
+            open_loader(configure(), verify)
     results = verify_store(Path(configure().data.store))
     assert [message for result in results if isinstance(result, UserError)] == [message]
     assert [task.task for task in prepare(configure(), 1) if task.made] == ["stories_pick"]
@@ -98,7 +98,7 @@ def test_folders_of_two_tasks_that_were_exchanged_are_both_told(
     other.folder.rename(mine.folder)
     aside.rename(other.folder)
     with pytest.raises(UserError, match="2 of 5 tasks"):
-        open_rows(configure())
+        open_loader(configure())
 
 
 def test_a_store_of_another_version_is_no_damage(configure: Configure, two_tasks: tuple[Prepared, Prepared]) -> None:

@@ -16,7 +16,7 @@ from t0train.data import (
     TaskTokens,
     load_vocabulary,
     open_folder,
-    open_rows,
+    open_loader,
     open_task_tokens,
     prepare,
     prepare_tasks,
@@ -186,7 +186,7 @@ def test_a_template_that_drops_every_row_is_prepared_but_cannot_be_drawn(
     assert len(open_folder(prepared.folder)) == 0
     assert not prepare(run, 1)[0].made
     with pytest.raises(UserError, match=r"drops every row.*mixture\.exclude=\[colours_never\]"):
-        open_rows(run)
+        open_loader(run)
 
 
 def test_a_template_with_a_missing_column_stops_before_any_work(
@@ -220,7 +220,7 @@ def test_damage_is_found_when_the_store_is_opened(configure: Configure) -> None:
         with pytest.raises(UserError, match=message):
             open_folder(prepared[0].folder)
         with pytest.raises(UserError, match=message):
-            open_rows(run)
+            open_loader(run)
         results = list(verify_store(Path(run.data.store)))
         assert [isinstance(result, UserError) for result in results].count(True) == 1
     tokens.write_bytes(whole[:-100])
@@ -256,18 +256,18 @@ def test_another_vocabulary_or_source_does_not_match_the_store(
 ) -> None:
     run = configure()
     with pytest.raises(UserError, match=r"not prepared.*t0train data prepare"):
-        open_rows(run)
+        open_loader(run)
     prepare(run, 1)
-    open_rows(run)
+    open_loader(run)
     other = train_vocabulary(tmp_path / "other.model", extra=" zzz")
     with pytest.raises(UserError, match="prepared with another vocabulary"):
-        open_rows(configure(vocabulary=str(other)))
+        open_loader(configure(vocabulary=str(other)))
     rows = tmp_path / "rows"
     shutil.copytree(source / "data", rows)
     with (rows / "stories" / "default" / "train.jsonl").open("a") as stream:
         stream.write(json.dumps(story_rows(1, seed=9)[0]) + "\n")
     with pytest.raises(UserError, match=r"stories_pick.*prepared with other source rows"):
-        open_rows(configure(source=str(rows)))
+        open_loader(configure(source=str(rows)))
 
 
 def test_the_seed_matters_to_the_store_only_for_random_templates(configure: Configure) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from t0train.data import open_rows, verify_store
+from t0train.data import open_loader, verify_store
 from tests.data.conftest import Configure, train_vocabulary
 
 PREPARE = [sys.executable, "-m", "t0train.cli.main", "data", "prepare"]
@@ -83,7 +83,7 @@ def test_a_job_waits_for_the_one_before_and_takes_over_when_it_is_killed(
     first.wait()
     assert len(made(second)) == 5
     assert leftovers(store) == []
-    assert sum(open_rows(configure()).task_sizes) > 5000
+    assert sum(open_loader(configure()).task_sizes) > 5000
 
 
 @pytest.mark.slow
@@ -99,7 +99,7 @@ def test_who_opens_a_store_waits_for_those_who_prepare_it(
 ) -> None:
     job = start(config)
     wait_until(lambda: is_at_work(tmp_path / "store"))
-    assert len(open_rows(configure()).task_names) == 5
+    assert len(open_loader(configure()).task_names) == 5
     assert f"waiting for another process (process {job.pid} on " in capsys.readouterr().err
     assert len(made(job)) == 5
 

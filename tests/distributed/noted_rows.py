@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from t0train.config import RunConfig
-from t0train.data import RowBatch, RowPlan, RowState, open_rows
+from t0train.data import LoaderState, RowBatch, RowPlan, open_loader
 from t0train.model import Batch
 from t0train.train import StepMetrics, Trainer
 
@@ -64,7 +64,7 @@ def rows_by_step(run: Path, processes: int) -> list[Rows]:
 
 def rows_of_stream(config: RunConfig, steps: int) -> list[Rows]:
     """The rows of the run's first steps, read one step after the other by this process alone."""
-    stream, state, found = open_rows(config, verify=False), RowState(), []
+    stream, state, found = open_loader(config, verify=False), LoaderState(), []
     for _ in range(steps):
         plan = stream.plan(state, config.train.batch.rows, config.train.batch.examples)
         found.append(learned_rows(Batch.from_rows(stream.read(plan))))

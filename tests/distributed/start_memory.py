@@ -15,7 +15,7 @@ from types import TracebackType
 import torch
 
 from t0train.config import load_config
-from t0train.data import open_rows
+from t0train.data import open_loader
 from t0train.distributed import find_place, join
 from t0train.train.setup import build_trainer
 
@@ -49,9 +49,9 @@ grown, before = {}, 0
 with join(find_place(), "cpu", group_of_one=True, timeout_s=120) as world:
     for name, overrides in json.loads(Path(sys.argv[2]).read_text()).items():
         config = load_config(sys.argv[1], overrides)
-        stream = open_rows(config, verify=False)
+        loader = open_loader(config, verify=False)
         with Peak() as peak:
-            trainer = build_trainer(config, stream, "auto", world)
+            trainer = build_trainer(config, loader, "auto", world)
         del trainer
         gc.collect()
         before = before or anonymous_bytes()  # after the first case, which imports what is imported late

@@ -12,7 +12,7 @@ import pytest
 
 from t0train.config import RunConfig, SuiteConfig
 from t0train.mixture import OverlapReport, find_overlaps
-from t0train.mixture.build import build_mixture
+from t0train.mixture.assemble import build_mixture
 from tests.mixture.conftest import Collection
 
 

@@ -15,13 +15,13 @@ from t0train.checkpoint import is_temporary, list_checkpoints
 from t0train.config import RunConfig, load_config
 from t0train.core.errors import UserError
 from t0train.core.events import read_events
-from t0train.data import RowState, open_rows
+from t0train.data import LoaderState, open_loader
 from t0train.distributed import Engine
 from t0train.model import load_model
 from t0train.optim import learning_rate
 from t0train.train import NonFiniteError, train
 from t0train.train.callbacks import rows_hash
-from t0train.train.lock import run_lock
+from t0train.train.setup import run_lock
 from tests.train.helpers import assert_same_state, start_training, steps_of, tensors, wait_for_step
 
 
@@ -35,8 +35,8 @@ def test_the_run_folder(straight: Path, world: Path) -> None:
     assert "data.store" not in sentences
 
     steps = steps_of(straight)
-    stream = open_rows(config)
-    position = RowState()
+    stream = open_loader(config)
+    position = LoaderState()
     for index, event in enumerate(steps):
         rows, position = stream.take(position, rows=4)
         assert event["step"] == index + 1

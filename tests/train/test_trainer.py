@@ -9,7 +9,7 @@ import pytest
 from t0train.checkpoint import list_checkpoints
 from t0train.config import RunConfig
 from t0train.core.stop import StopRequest
-from t0train.data import open_rows
+from t0train.data import open_loader
 from t0train.distributed import World
 from t0train.train import Callback, StepMetrics, Trainer
 from t0train.train.setup import build_trainer
@@ -42,7 +42,7 @@ class Recorder(Callback):
 def build(configure: Callable[..., RunConfig]) -> Callable[..., Trainer]:
     def build(stop: StopRequest | None = None) -> Trainer:
         config = configure("train.steps=3")
-        return build_trainer(config, open_rows(config), "auto", World(), stop=stop)
+        return build_trainer(config, open_loader(config), "auto", World(), stop=stop)
 
     return build
 
@@ -72,8 +72,8 @@ def test_a_step_can_be_taken_by_hand(build: Callable[..., Trainer]) -> None:
     by_hand, whole = build(), build()
     position = by_hand.state.position
     for _ in range(2):
-        plan = by_hand.stream.plan(position, rows=4)
-        by_hand.step(by_hand.stream.read(plan), plan)
+        plan = by_hand.loader.plan(position, rows=4)
+        by_hand.step(by_hand.loader.read(plan), plan)
         position = plan.after
     losses: dict[str, float] = {}
 

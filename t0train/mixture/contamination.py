@@ -9,8 +9,8 @@ from typing import Literal
 
 from t0train.config import RunConfig, SuiteConfig, load_suite
 from t0train.core.errors import UserError
-from t0train.mixture.build import Mixture
-from t0train.mixture.same import TrainingFiles, is_same
+from t0train.mixture.assemble import Mixture
+from t0train.mixture.dataset_identity import TrainingFiles, is_same
 from t0train.tasks import Dataset, load_catalogue, parse_split, training_split
 from t0train.tasks.sources import HUB
 

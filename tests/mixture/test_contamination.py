@@ -10,9 +10,9 @@ import pytest
 
 from t0train.config import SuiteConfig, load_config, load_suite
 from t0train.core.errors import UserError
-from t0train.mixture import find_leaks, load_mixture, same
-from t0train.mixture.leaks import Leak, check_leaks, describe_leaks, leak_notes, refuse_leaks
-from t0train.mixture.same import is_same
+from t0train.mixture import dataset_identity, find_leaks, load_mixture
+from t0train.mixture.contamination import Leak, check_leaks, describe_leaks, leak_notes, refuse_leaks
+from t0train.mixture.dataset_identity import is_same
 from t0train.tasks import Dataset, load_catalogue
 from tests.mixture.conftest import Collection
 
@@ -134,7 +134,7 @@ def test_only_files_of_equal_sizes_are_read(collection: Collection, monkeypatch:
         read.extend(paths)
         return str(paths)
 
-    monkeypatch.setattr(same, "content_identity", note)
+    monkeypatch.setattr(dataset_identity, "content_identity", note)
     put(collection, "pets/default/train.jsonl", '{"text": "the cat"}\n')
     put(collection, "copied/default/test.jsonl", '{"text": "another cat"}\n')
     put(collection, "empty/default/test.jsonl", "")

@@ -5,28 +5,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from t0train.config import RunConfig
 from t0train.config.schema import DataConfig
-from t0train.core.errors import UserError
 from t0train.core.hashing import content_hash
 from t0train.core.seeds import generator
-from t0train.data.counts import refuse_faults, remarks
 from t0train.data.order import Order
 from t0train.data.packing import WINDOW, pack
-from t0train.data.plan import PlannedRow, RowPlan, RowState
-from t0train.data.prepare import open_task_tokens, wait_for_preparation
+from t0train.data.row_plan import LoaderState, PlannedRow, RowPlan
 from t0train.data.rows import RowBatch, build_rows
-from t0train.data.store import TaskTokens, store_folder
-from t0train.data.vocabulary import Vocabulary, load_vocabulary
-from t0train.mixture import Mixture, build_mixture, check_sources
-from t0train.tasks import training_split
+from t0train.data.store import TaskTokens
+from t0train.data.vocabulary import Vocabulary
+from t0train.mixture import Mixture
 
 ROW_ID_SHIFT = 20  # row id = window << 20 | row; a window of 1,024 examples has at most 1,024 rows
 
@@ -65,7 +59,7 @@ class RowStatistics:
         }
 
 
-class RowStream:
+class PackedLoader:
     """The endless sequence of packed rows of a run.
 
     Rows follow one another window by window; window w holds positions [1024 w, 1024 (w + 1)) of the order. Nothing is
@@ -96,7 +90,9 @@ class RowStream:
         """Content hash of what decides the tokens: source revision, split, template and vocabulary of every task."""
         return content_hash([task.manifest["key_parts"] for task in self._tokens])
 
-    def take(self, state: RowState, rows: int | None = None, examples: int | None = None) -> tuple[RowBatch, RowState]:
+    def take(
+        self, state: LoaderState, rows: int | None = None, examples: int | None = None
+    ) -> tuple[RowBatch, LoaderState]:
         """The rows from `state` on, and the state after them.
 
         Args:
@@ -107,13 +103,13 @@ class RowStream:
         plan = self.plan(state, rows, examples)
         return self.read(plan), plan.after
 
-    def skip(self, state: RowState, rows: int | None = None, examples: int | None = None) -> RowState:
+    def skip(self, state: LoaderState, rows: int | None = None, examples: int | None = None) -> LoaderState:
         """The state that `take` would return; plans the rows but reads no tokens."""
         return self.plan(state, rows, examples).after
 
     def batches(
         self,
-        state: RowState,
+        state: LoaderState,
         rows: int | None = None,
         examples: int | None = None,
         workers: int = 0,
@@ -164,7 +160,7 @@ class RowStream:
             fill_targets=float(np.minimum(targets, max_targets).sum() / (rows * max_targets)),
         )
 
-    def plan(self, state: RowState, rows: int | None = None, examples: int | None = None) -> RowPlan:
+    def plan(self, state: LoaderState, rows: int | None = None, examples: int | None = None) -> RowPlan:
         """What `take` would read, without its tokens."""
         if (rows is None) == (examples is None):
             raise ValueError("give either rows or examples")
@@ -179,7 +175,7 @@ class RowStream:
             planned.append(here[row])
             held += len(here[row].tasks)
             row += 1
-        return RowPlan(planned, RowState(window, row), self._data.max_inputs, self._data.max_targets)
+        return RowPlan(planned, LoaderState(window, row), self._data.max_inputs, self._data.max_targets)
 
     def _plan_window(self, window: int) -> list[PlannedRow]:
         tasks, examples = self._order.at(np.arange(window * WINDOW, (window + 1) * WINDOW))
@@ -236,53 +232,3 @@ class RowStream:
             return self.read(own)
         first = plan.part(0, len(plan))
         return self.read(first).without_targets()
-
-
-def open_rows(config: RunConfig, verify: bool = True) -> RowStream:
-    """The rows of a run, from its token store.
-
-    Args:
-        config: the run.
-        verify: compare the checksum of every file of the store once.
-
-    Raises:
-        UserError: tasks that are not prepared or damaged (all of them are listed), that have no example, or whose
-            targets teach nothing (`data.allow_empty_targets`).
-    """
-    mixture = build_mixture(config.mixture, config.data)
-    mixture = check_sources(mixture, config.data).require()
-    vocabulary = load_vocabulary(config.data.vocabulary)
-    store = store_folder(config.data.store)
-    tokens, problems = _open_tasks(mixture, config, vocabulary, store, verify)
-    if problems and wait_for_preparation(store):
-        tokens, problems = _open_tasks(mixture, config, vocabulary, store, verify)
-    if problems:
-        shown = "\n  ".join(problems[:8]) + (f"\n  and {len(problems) - 8} more" if len(problems) > 8 else "")
-        raise UserError(f"{len(problems)} of {len(mixture.tasks)} tasks of the mixture cannot be drawn:\n  {shown}")
-    counts = {task.name: opened.counts for task, opened in zip(mixture.tasks, tokens, strict=True)}
-    if not config.data.allow_empty_targets:
-        refuse_faults(counts)
-    mixture = replace(mixture, remarks=(*mixture.remarks, *remarks(counts)))
-    return RowStream(mixture, tokens, vocabulary, config.data, config.seed)
-
-
-def _open_tasks(
-    mixture: Mixture, config: RunConfig, vocabulary: Vocabulary, store: Path, verify: bool
-) -> tuple[list[TaskTokens], list[str]]:
-    """The tokens of the tasks that can be drawn, and what is wrong with the others."""
-    tokens: list[TaskTokens] = []
-    problems: list[str] = []
-    for task in mixture.tasks:
-        split = training_split(task.dataset, config.data.splits)
-        try:
-            opened = open_task_tokens(store, task, split, vocabulary, config.data.source, config.seed, verify)
-        except UserError as error:
-            problems.append(str(error))
-            continue
-        if opened.num_rows == 0:
-            problems.append(
-                f"task {task.name} has no example: its template drops every row of split {split}; "
-                f"leave it out with mixture.exclude=[{task.name}]."
-            )
-        tokens.append(opened)
-    return tokens, problems

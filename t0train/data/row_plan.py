@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class RowState(NamedTuple):
-    """Where in the row stream the next row lies. All there is to save of the loader."""
+class LoaderState(NamedTuple):
+    """Where in the sequence of rows the next one lies. All there is to save of the loader."""
 
     window: int = 0
     row: int = 0
@@ -30,16 +30,16 @@ class PlannedRow:
 
 @dataclass(frozen=True)
 class RowPlan:
-    """Consecutive rows of the stream, e.g. those of a step, with what a step needs to know of all of them.
+    """Consecutive rows of the loader, e.g. those of a step, with what a step needs to know of all of them.
 
     Attributes:
         rows: the rows.
-        after: the state of the stream after them.
+        after: the state of the loader after them.
         max_inputs, max_targets: slots of a row.
     """
 
     rows: Sequence[PlannedRow]
-    after: RowState
+    after: LoaderState
     max_inputs: int
     max_targets: int
 

@@ -17,7 +17,7 @@ from t0train.core.lock import hold_lock
 from t0train.core.progress import say
 from t0train.prompts import load_templates
 from t0train.toy.datasets import DATASETS, ToyDataset
-from t0train.toy.rows import Row
+from t0train.toy.records import Row
 
 TRAIN_ROWS = 1500
 VALIDATION_ROWS = 300
