@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,19 @@ def test_imports_go_one_way(name: str) -> None:
         if found.startswith("t0train.") and found.split(".")[1] not in allowed | {"__version__"}
     ]
     assert wrong == []
+
+
+def test_no_import_circle() -> None:
+    """Of modules, counting imports inside functions and for types."""
+    names = {}
+    for path in MODULES:
+        parts = ["t0train", *path.relative_to(PACKAGE).with_suffix("").parts]
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    graph = {}
+    for name, path in names.items():
+        found = {module for dotted in imports(path) for module in (dotted, dotted.rpartition(".")[0])}
+        graph[name] = (found & names.keys()) - {name}
+    list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
 
 
 def test_rooms_without_torch_name_it_nowhere() -> None:

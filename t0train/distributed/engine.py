@@ -22,7 +22,7 @@ from t0train.config.schema import TrainConfig
 from t0train.distributed.world import World
 from t0train.model import T5, Batch, loss
 from t0train.optim import build_optimizer, optimizer_state
-from t0train.optim.part import local
+from t0train.optim.adafactor import local
 
 
 def precision(config: TrainConfig, device: torch.device) -> torch.autocast:
@@ -30,10 +30,10 @@ def precision(config: TrainConfig, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
 
 
-class Training(nn.Module):
-    """From a micro-batch to its loss, as one module: DDP, FSDP and DeepSpeed act when a module is called.
+class LossModule(nn.Module):
+    """A module whose forward pass is the loss of a micro-batch: DDP, FSDP and DeepSpeed hook into module calls.
 
-    It shares the model's own modules instead of holding the model, so that parameters have the model's names.
+    It shares the model's submodules instead of containing the model, so that parameters keep the model's names.
     """
 
     model: T5
@@ -55,8 +55,7 @@ class Engine:
     """The strategy `single`, and the base of those that share the work among processes.
 
     Args:
-        model: without memory (on the meta device): each process makes its own part, whose numbers mean nothing until
-            `load_state`. Or whole.
+        model: on the meta device (each rank allocates its shard, uninitialised until `load_state`), or whole.
         config: the run.
         world: the processes.
 
@@ -70,13 +69,13 @@ class Engine:
 
     def __init__(self, model: T5, config: RunConfig, world: World) -> None:
         self.model, self.world, self.config = model, world, config.train
-        self.module = self.share(Training(model, config.train.loss.z_loss, config.train.loss.chunk))
+        self.module = self.shard(LossModule(model, config.train.loss.z_loss, config.train.loss.chunk))
         self.optimizer = build_optimizer(model.named_parameters(), config.optimizer)
 
-    def share(self, training: Training) -> nn.Module:
+    def shard(self, loss_module: LossModule) -> nn.Module:
         """Make processes share the module's parameters or gradients; returns what is called in its place."""
         self.materialise()
-        return training
+        return loss_module
 
     def materialise(self) -> None:
         """Give a model without memory what this process holds of it."""
@@ -143,12 +142,12 @@ class DdpEngine(Engine):
 
     module: DistributedDataParallel
 
-    def share(self, training: Training) -> nn.Module:
+    def shard(self, loss_module: LossModule) -> nn.Module:
         """See `Engine`."""
         self.copies = self.world.size
         self.materialise()
         # without init_sync: every process loads the same weights itself
-        module = DistributedDataParallel(training, gradient_as_bucket_view=True, init_sync=False)
+        module = DistributedDataParallel(loss_module, gradient_as_bucket_view=True, init_sync=False)
         module.register_comm_hook(
             None, lambda state, bucket: _summed(bucket)
         )  # it refuses annotations that are strings

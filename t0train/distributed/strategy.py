@@ -5,7 +5,7 @@ from __future__ import annotations
 from t0train.config import RunConfig
 from t0train.config.resolve import resolve_copies, resolve_strategy
 from t0train.distributed.engine import DdpEngine, Engine
-from t0train.distributed.sharded import FsdpEngine
+from t0train.distributed.fsdp import FsdpEngine
 from t0train.distributed.world import World
 from t0train.model import T5
 

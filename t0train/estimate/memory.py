@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from t0train.config.architecture import DropoutStyle, T5Config
+from t0train.config.factoring import PRESETS, factored_axes
 from t0train.config.resolve import Backend, Strategy
 from t0train.config.schema import OptimizerConfig
 from t0train.estimate.flops import block_parameters, parameter_count, parameter_shapes
@@ -20,7 +21,6 @@ Checkpointing = Literal["none", "block", "selective"]
 
 FP32 = 4
 _ZERO_BUCKET, _ZERO_LIVE = 500_000_000, 1_000_000_000  # DeepSpeed's defaults, in numbers of elements
-_FACTORED_FROM = {"t5": 128, "hf": 1}  # smallest dimension that the presets of t0train.optim.Adafactor factor
 
 
 @dataclass(frozen=True)
@@ -143,10 +143,11 @@ def optimizer_bytes(model: T5Config, optimizer: OptimizerConfig, shards: int = 1
     """fp32 second moments of Adafactor, one number for each row and column of a matrix; or both moments of AdamW."""
     if optimizer.name == "adamw":
         return math.ceil(2 * FP32 * parameter_count(model) / shards)
-    shortest = optimizer.min_dim_size_to_factor or _FACTORED_FROM[optimizer.preset]
+    preset = PRESETS[optimizer.preset]
+    smallest = optimizer.min_dim_size_to_factor or preset.min_dim_size_to_factor
     numbers = 0
     for shape, count in parameter_shapes(model).items():
-        factored = len(shape) == 2 and min(shape) >= shortest
+        factored = factored_axes(shape, smallest, preset.last_two)
         numbers += count * (sum(shape) if factored else math.prod(shape))
     return FP32 * numbers
 

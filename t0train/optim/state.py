@@ -1,7 +1,7 @@
-"""An optimizer's state in one form, whatever the strategy: tensors of full shape by parameter name.
+"""An optimizer's state in one form under every strategy: tensors of full shape by parameter name.
 
 `{name: {"step", "row", "column" | "moment"}}` for Adafactor, `{name: {"step", "exp_avg", "exp_avg_sq"}}` for AdamW.
-A value is a DTensor where it is spread over processes; the others are the same on every process.
+A value is a DTensor where it is sharded; all others are the same on every rank.
 """
 
 from __future__ import annotations
@@ -13,64 +13,37 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from t0train.core.errors import UserError
-from t0train.optim.adafactor import Adafactor
-from t0train.optim.flat import Partition, Piece
-from t0train.optim.part import local
-from t0train.optim.zero import ZeroLayout, elements_of
-
-Slots = dict[str, Tensor]
+from t0train.optim.adafactor import Adafactor, Slots, local
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer, layout: ZeroLayout | None = None) -> dict[str, Slots]:
-    """The state of every parameter by name, zeros where no step was done yet. Call it on every process.
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Slots]:
+    """The state of every parameter by name, zeros before the first step. Call it on every rank.
 
-    Without ZeRO these are the optimizer's own tensors, so that a checkpoint can be read into them. With ZeRO they are
-    copies, which `load_optimizer_state` takes back.
+    These are the optimizer's own tensors, so that a checkpoint can be read into them. For ZeRO see
+    `t0train.distributed.zero.ZeroLayout.optimizer_state`.
 
     Args:
         optimizer: from `build_optimizer`.
-        layout: what `bind_zero` returned, under DeepSpeed's ZeRO.
     """
-    if layout is None:
-        return dict(_own(optimizer))
-    state = {}
-    for partition, piece in _pieces(layout):
-        shared, held = _split(optimizer, partition, piece)
-        spread = {key: layout.spread(partition, piece, value) for key, value in held.items()}
-        state[piece.name] = {key: value.clone() for key, value in shared.items()} | spread
-    return state
+    return dict(_own(optimizer))
 
 
 @torch.no_grad()
-def load_optimizer_state(
-    optimizer: torch.optim.Optimizer, state: Mapping[str, Mapping[str, Tensor]], layout: ZeroLayout | None = None
-) -> None:
-    """Set the whole state, as `optimizer_state` gave it under any strategy. Call it on every process.
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Set the whole state, as `optimizer_state` returned it under any strategy. Call it on every rank.
 
     Args:
         optimizer: from `build_optimizer`.
-        state: DTensors of any placement, or tensors that are the same on every process.
-        layout: what `bind_zero` returned, under DeepSpeed's ZeRO.
+        state: DTensors of any placement, or tensors that are the same on every rank.
 
     Raises:
-        UserError: other parameters, moments or shapes, or (AdamW under ZeRO) parameters at different steps.
+        UserError: other parameters, moments or shapes.
     """
-    if layout is None:
-        own = dict(_own(optimizer))
-        _refuse_others(own, state)
-        for name, slots in own.items():
-            for key, target in slots.items():
-                _assign(f"{key} of {name}", target, state[name][key])
-        return
-    split = {piece.name: (piece, *_split(optimizer, partition, piece)) for partition, piece in _pieces(layout)}
-    _refuse_others({name: shared | held for name, (_, shared, held) in split.items()}, state)
-    if not isinstance(optimizer, Adafactor):
-        _refuse_different_steps(layout, state)
-    for name, (piece, shared, held) in split.items():
-        for key, target in shared.items():
-            _assign(f"{key} of {name}", target, state[name][key])
-        for key, target in held.items():
-            target.copy_(elements_of(state[name][key], piece))
+    own = dict(_own(optimizer))
+    refuse_others(own, state)
+    for name, slots in own.items():
+        for key, target in slots.items():
+            assign(f"{key} of {name}", target, state[name][key])
 
 
 def _own(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Slots]]:
@@ -81,26 +54,11 @@ def _own(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Slots]]:
             if isinstance(optimizer, Adafactor):
                 yield name, optimizer.initialised(parameter, group)
             else:
-                yield name, _adamw_slots(optimizer, parameter)
+                yield name, adamw_slots(optimizer, parameter)
 
 
-def _pieces(layout: ZeroLayout) -> Iterator[tuple[Partition, Piece]]:
-    return ((partition, piece) for partition in layout.partitions for piece in partition.pieces)
-
-
-def _split(optimizer: torch.optim.Optimizer, partition: Partition, piece: Piece) -> tuple[Slots, Slots]:
-    """A parameter's state under ZeRO: what every process has whole, and what it has of its piece alone."""
-    if isinstance(optimizer, Adafactor):
-        slots = optimizer.slots[piece.name]
-        return {key: slots[key] for key in slots if key != "moment"}, {
-            key: slots[key] for key in slots if key == "moment"
-        }
-    flat = _adamw_slots(optimizer, partition.flat)
-    return {"step": flat["step"]}, {key: piece.of(value) for key, value in flat.items() if key != "step"}
-
-
-def _adamw_slots(optimizer: torch.optim.Optimizer, parameter: Tensor) -> Slots:
-    """AdamW's state of a tensor, as `torch.optim.AdamW` itself begins it."""
+def adamw_slots(optimizer: torch.optim.Optimizer, parameter: Tensor) -> Slots:
+    """AdamW's state of a tensor, initialised as `torch.optim.AdamW` does."""
     slots: Slots = optimizer.state[parameter]
     if not slots:
         slots["step"] = torch.tensor(0.0)
@@ -109,7 +67,8 @@ def _adamw_slots(optimizer: torch.optim.Optimizer, parameter: Tensor) -> Slots:
     return slots
 
 
-def _assign(name: str, target: Tensor, value: Tensor) -> None:
+def assign(name: str, target: Tensor, value: Tensor) -> None:
+    """Copy a value of full shape into the optimizer's own tensor; another shape is a `UserError` about `name`."""
     if target is value:
         return
     if target.shape != value.shape:
@@ -124,7 +83,8 @@ def _assign(name: str, target: Tensor, value: Tensor) -> None:
     local(target).copy_(whole)
 
 
-def _refuse_others(own: Mapping[str, Slots], state: Mapping[str, Mapping[str, Tensor]]) -> None:
+def refuse_others(own: Mapping[str, Slots], state: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Refuse a state of other parameters or of another optimizer, with a `UserError`."""
     if others := sorted(own.keys() ^ state.keys()):
         where = "missing from" if others[0] in own else "only in"
         raise UserError(
@@ -137,14 +97,4 @@ def _refuse_others(own: Mapping[str, Slots], state: Mapping[str, Mapping[str, Te
                 f"the optimizer has {', '.join(slots)} for {name}, but the state to be loaded has "
                 f"{', '.join(state[name])}: that is of another optimizer, optimizer.preset or "
                 "optimizer.min_dim_size_to_factor."
-            )
-
-
-def _refuse_different_steps(layout: ZeroLayout, state: Mapping[str, Mapping[str, Tensor]]) -> None:
-    for partition in layout.partitions:
-        steps = {int(state[piece.name]["step"]) for piece in partition.pieces}
-        if len(steps) > 1:
-            raise UserError(
-                f"the AdamW state to be loaded has parameters at different steps ({sorted(steps)}), but under ZeRO "
-                "there is one step for them all; use train.strategy=fsdp."
             )

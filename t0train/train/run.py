@@ -84,7 +84,7 @@ def _refuse_what_does_not_fit(config: RunConfig, world: World) -> None:
     if strategy == "hsdp":
         resolve_copies(config.train, world.size, world.place.local_size)
     if strategy == "deepspeed":
-        from t0train.distributed.zero_config import deepspeed_config
+        from t0train.distributed.zero.deepspeed_config import deepspeed_config
 
         deepspeed_config(config, world.device)
 

@@ -14,7 +14,7 @@ import t0train.train.callbacks
 import t0train.train.run
 from t0train.cli.main import main
 from t0train.core.errors import UserError
-from t0train.optim.part import local
+from t0train.optim.adafactor import local
 from t0train.train import Trainer
 from t0train.train.setup import build_trainer
 

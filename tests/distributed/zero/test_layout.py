@@ -20,17 +20,10 @@ from torch.distributed.tensor import DTensor
 
 from t0train.config.schema import OptimizerConfig
 from t0train.core.errors import UserError
-from t0train.optim import (
-    Adafactor,
-    ZeroLayout,
-    bind_zero,
-    build_optimizer,
-    import_deepspeed,
-    load_optimizer_state,
-    optimizer_state,
-)
-from t0train.optim.flat import blocks
-from t0train.optim.partitions import refuse_unknown
+from t0train.distributed.zero import ZeroLayout, bind_zero, import_deepspeed
+from t0train.distributed.zero.flat import rectangles
+from t0train.distributed.zero.partitions import refuse_unknown
+from t0train.optim import Adafactor, build_optimizer, optimizer_state
 from tests.optim.processes import Results, run_processes
 from tests.optim.toy import (
     ADAFACTOR,
@@ -112,7 +105,7 @@ class Running:
     def whole_state(self) -> dict[str, dict[str, Tensor]]:
         return {
             name: {key: value.full_tensor() if isinstance(value, DTensor) else value for key, value in slots.items()}
-            for name, slots in optimizer_state(self.optimizer, self.layout).items()
+            for name, slots in self.layout.optimizer_state(self.optimizer).items()
         }
 
 
@@ -170,7 +163,7 @@ def equality(case: Case) -> Results:
         results["model"] = consistent(zero)
         # back to the middle, in the same engine
         zero.layout.load_masters(halfway)
-        load_optimizer_state(zero.optimizer, halfway_state, zero.layout)
+        zero.layout.load_optimizer_state(zero.optimizer, halfway_state)
         results["model reloaded"] = consistent(zero)
         zero.train(first=HALF)
         results["from one process"] = difference(zero.parameters(), expected, start)
@@ -224,9 +217,9 @@ def capture(zero: Running, gradients: dict[str, Tensor]) -> Iterator[None]:
     def before(optimizer: torch.optim.Optimizer, *_: object) -> None:
         for group in optimizer.param_groups:
             for flat in group["params"]:
-                for piece in by_flat[flat].pieces:
-                    whole = zero.layout.spread(by_flat[flat], piece, piece.of(flat.grad.float()))
-                    gradients[piece.name] = whole.full_tensor()
+                for shard in by_flat[flat].shards:
+                    whole = zero.layout.spread(by_flat[flat], shard, shard.of(flat.grad.float()))
+                    gradients[shard.name] = whole.full_tensor()
 
     handle = zero.optimizer.register_step_pre_hook(before)
     yield
@@ -254,9 +247,9 @@ def padding(stage: int) -> Results:
         optimizer.zero_grad()
     with running(Case(stage), Small()) as zero:
         zero.train()
-        (piece,) = zero.layout.partitions[0].pieces
+        (shard,) = zero.layout.partitions[0].shards
         lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(dist.get_world_size())]
-        dist.all_gather(lengths, torch.tensor([piece.length]))
+        dist.all_gather(lengths, torch.tensor([shard.length]))
         start = {"weight": Small().weight.detach()}
         worst = difference(zero.parameters(), {"weight": plain.weight.detach()}, start)
         return {"difference": worst, "lengths": torch.cat(lengths).tolist()}
@@ -282,7 +275,7 @@ def refusals() -> Results:
     with running(Case(2, optimizer=ADAMW)) as zero:
         state = zero.whole_state()
         state["norm.weight"]["step"] += 1
-        results["steps"] = refusal(lambda: load_optimizer_state(zero.optimizer, state, zero.layout))
+        results["steps"] = refusal(lambda: zero.layout.load_optimizer_state(zero.optimizer, state))
     for name, case in {
         "no zero": Case(0),
         "offload": Case(2, zero={"offload_optimizer": {"device": "cpu"}}),
@@ -368,8 +361,8 @@ def test_a_process_with_padding_alone(results: dict[int, Results], stage: int) -
 
 def test_refusals(results: dict[int, Results]) -> None:
     found = results[2]["refusals"]
-    assert "call t0train.optim.bind_zero" in found["unbound 1"]
-    assert "call t0train.optim.bind_zero" in found["unbound 3"]
+    assert "call t0train.distributed.zero.bind_zero" in found["unbound 1"]
+    assert "call t0train.distributed.zero.bind_zero" in found["unbound 3"]
     assert "do not use engine.save_checkpoint" in found["state_dict 1"]
     assert "do not use engine.save_checkpoint" in found["state_dict 3"]
     assert "another optimizer than this one" in found["other optimizer"]
@@ -418,14 +411,16 @@ def test_other_versions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.data())
-def test_blocks_cover_a_run_of_a_matrix(rows: int, columns: int, data: st.DataObject) -> None:
+def test_rectangles_cover_a_range_of_a_matrix(rows: int, columns: int, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, rows * columns))
     length = data.draw(st.integers(0, rows * columns - start))
     matrix = torch.arange(rows * columns).view(rows, columns)
-    piece = matrix.flatten()[start : start + length]
-    cut = list(blocks(start, length, columns))
+    elements = matrix.flatten()[start : start + length]
+    cut = list(rectangles(start, length, columns))
     assert len(cut) <= 3
-    assert torch.equal(torch.cat([piece[:0], *(block.of(piece).flatten() for block in cut)]), piece)
-    for block in cut:
-        area = matrix[block.row : block.row + block.rows, block.column : block.column + block.columns]
-        assert torch.equal(block.of(piece), area)
+    assert torch.equal(torch.cat([elements[:0], *(rectangle.of(elements).flatten() for rectangle in cut)]), elements)
+    for rectangle in cut:
+        area = matrix[
+            rectangle.row : rectangle.row + rectangle.rows, rectangle.column : rectangle.column + rectangle.columns
+        ]
+        assert torch.equal(rectangle.of(elements), area)

@@ -12,7 +12,7 @@ import torch
 from t0train.config import RunConfig
 from t0train.config.schema import DeepSpeedConfig, TrainConfig
 from t0train.core.errors import UserError
-from t0train.distributed.zero_config import deepspeed_config
+from t0train.distributed.zero.deepspeed_config import deepspeed_config
 from tests.distributed.helpers import ENVIRONMENT
 from tests.train.helpers import steps_of
 

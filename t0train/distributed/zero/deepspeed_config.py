@@ -1,7 +1,7 @@
 """DeepSpeed's own configuration: generated from the run's, with the run's own DeepSpeed keys checked and merged in.
 
-DeepSpeed ignores keys that it does not know, so that a misspelt one has no effect, and takes keys that contradict the
-run or make its update inexact. Here only what is known to be sensible passes.
+DeepSpeed silently ignores unknown keys, and accepts keys that contradict the run or make its update inexact. Only keys
+that are known to be safe are accepted here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pydantic import BaseModel, ValidationError
 
 from t0train.config import RunConfig
 from t0train.core.errors import UserError, nearest
-from t0train.optim import import_deepspeed
 
 _WHERE = "train.deepspeed.config"
 _ZERO = "zero_optimization"
@@ -75,8 +74,32 @@ _REFUSED = {
 }
 
 
+def import_deepspeed() -> ModuleType:
+    """DeepSpeed, if it is a version whose partitions are known.
+
+    Raises:
+        UserError: not installed, or another version.
+    """
+    try:
+        import deepspeed
+    except ImportError as error:
+        raise UserError(
+            "DeepSpeed is not installed: pip install 'deepspeed>=0.19,<0.20', or use train.strategy=fsdp."
+        ) from error
+    if not deepspeed.__version__.startswith("0.19."):
+        raise UserError(
+            f"DeepSpeed {deepspeed.__version__} is installed, but t0train knows how 0.19 partitions parameters; "
+            "pip install 'deepspeed>=0.19,<0.20', or use train.strategy=fsdp."
+        )
+    # On a CPU it would compile a shared-memory helper for inference at the first start; that takes minutes, and a start
+    # that is killed meanwhile leaves a lock on which every later one hangs.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    module: ModuleType = deepspeed
+    return module
+
+
 def deepspeed_for(device: torch.device) -> ModuleType:
-    """DeepSpeed, told where this process computes, which it asks when it is imported.
+    """DeepSpeed, imported with this process's device in its environment, from which it reads it.
 
     Raises:
         UserError: it is not installed.

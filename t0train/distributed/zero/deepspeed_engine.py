@@ -1,7 +1,7 @@
-"""DeepSpeed's ZeRO 1, 2 and 3, with updates that are exact for Adafactor and AdamW (see `t0train.optim.zero`).
+"""The strategy `deepspeed`: ZeRO 1, 2 and 3.
 
-DeepSpeed averages gradients over processes; the loss is multiplied by their number, so that they are summed.
-With `precision: bf16` the weights that compute are bfloat16, over fp32 masters in the partitions.
+DeepSpeed averages gradients over ranks; the loss is multiplied by their number, so that gradients are summed.
+With `precision: bf16` the model computes in bfloat16, with fp32 master weights in the partitions.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ from torch.nn.utils import get_total_norm
 
 from t0train.config import RunConfig
 from t0train.core.errors import UserError
-from t0train.distributed.engine import Engine, Training
+from t0train.distributed.engine import Engine, LossModule
 from t0train.distributed.world import World
-from t0train.distributed.zero_config import deepspeed_config, deepspeed_for
+from t0train.distributed.zero.deepspeed_config import deepspeed_config, deepspeed_for
+from t0train.distributed.zero.layout import bind_zero
 from t0train.model import T5, Batch
-from t0train.optim import bind_zero, build_optimizer, load_optimizer_state, optimizer_state
+from t0train.optim import build_optimizer
 
 _first_group: list[Any] = []
 
 
 class ZeroEngine(Engine):
-    """The strategy `deepspeed`. Arguments as for `Engine`, the model without memory.
+    """DeepSpeed's engine. Arguments as for `Engine`; the model is on the meta device.
 
-    Of the fp32 weights a process never holds more than its partition, a copy of that, and one whole parameter.
+    Of the fp32 weights a rank never holds more than its partition, a copy of that, and one whole parameter.
 
     Raises:
-        UserError: DeepSpeed's keys are not right; or an earlier run of this process used DeepSpeed.
+        UserError: invalid keys for DeepSpeed; or an earlier run in this process used DeepSpeed.
     """
 
     module: Any  # a deepspeed.DeepSpeedEngine
@@ -43,7 +44,7 @@ class ZeroEngine(Engine):
         _give_marked_memory(model, world.device, is_bf16=settings["bf16"]["enabled"])
         self.optimizer = build_optimizer(model.named_parameters(), config.optimizer)
         self.module = deepspeed.initialize(
-            model=Training(model, config.train.loss.z_loss, config.train.loss.chunk),
+            model=LossModule(model, config.train.loss.z_loss, config.train.loss.chunk),
             optimizer=self.optimizer,
             config=settings,
             dist_init_required=False,
@@ -56,7 +57,7 @@ class ZeroEngine(Engine):
         total, cross_entropy, z_loss = self.module(batch, denominator)
         self.module.backward(total * self.world.size)
         if not is_last:
-            self.module.step()  # counts the micro-batch; parameters change at the last one only
+            self.module.step()  # counts the micro-batch; only the last one updates parameters
         return torch.stack([total.detach().float(), cross_entropy.float(), z_loss.float()])
 
     def squared_norm(self) -> Tensor:
@@ -64,10 +65,10 @@ class ZeroEngine(Engine):
         wrapper = self.module.optimizer
         if hasattr(wrapper, "fp32_groups_gradient_flat_partition"):
             return get_total_norm(wrapper.fp32_groups_gradient_flat_partition).square()
-        # the others tell every process the whole norm
+        # the others give every rank the whole norm
         is_stage_3 = hasattr(wrapper, "_get_norm_groups")
         norms = torch.stack(wrapper._get_norm_groups()) if is_stage_3 else wrapper.scaled_global_norm().reshape(1)
-        norms = norms.masked_fill(norms < 0, float("nan"))  # DeepSpeed's word for a norm that is not finite
+        norms = norms.masked_fill(norms < 0, float("nan"))  # DeepSpeed's value for a norm that is not finite
         return norms.square().sum() / self.world.size
 
     def step(self, rate: float, clip: float = 1.0) -> None:
@@ -88,16 +89,16 @@ class ZeroEngine(Engine):
 
     def state(self) -> dict[str, Any]:
         """See `Engine`; under ZeRO these are copies."""
-        return {"model": self.layout.masters(), "optimizer": optimizer_state(self.optimizer, self.layout)}
+        return {"model": self.layout.masters(), "optimizer": self.layout.optimizer_state(self.optimizer)}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """See `Engine`."""
         self.layout.load_masters(state["model"])
-        load_optimizer_state(self.optimizer, state["optimizer"], self.layout)
+        self.layout.load_optimizer_state(self.optimizer, state["optimizer"])
 
 
 def _refuse_another_group() -> None:
-    """DeepSpeed keeps to the first process group that it sees, which is gone when the run ends."""
+    """DeepSpeed keeps the first process group that it sees, which is gone when the run ends."""
     if not _first_group:
         _first_group.append(dist.group.WORLD)
     if dist.group.WORLD is not _first_group[0]:
@@ -109,9 +110,9 @@ def _refuse_another_group() -> None:
 
 @torch.no_grad()
 def _give_marked_memory(model: T5, device: torch.device, is_bf16: bool) -> None:
-    """Give a model on the meta device memory in the precision that computes, and different numbers everywhere.
+    """Give a model on the meta device memory in compute precision, filled with distinct random numbers.
 
-    DeepSpeed cuts it up before the masters get their weights; by these numbers `bind_zero` sees where it put what.
+    DeepSpeed partitions it before the master weights are loaded; `bind_zero` checks the layout by these numbers.
     """
     model.to(torch.bfloat16 if is_bf16 else torch.float32).to_empty(device=device)
     generator = torch.Generator(device).manual_seed(0)

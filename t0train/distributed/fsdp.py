@@ -1,4 +1,4 @@
-"""FSDP and HSDP: parameters, gradients and optimizer state are spread over processes by rows (torch's `fully_shard`).
+"""FSDP and HSDP: parameters, gradients and optimizer state are sharded by rows (torch's `fully_shard`).
 
 T5's wrap plan: one group for each block; one for the two relative-bias tables, which are read before the blocks; and
 the root group with the embedding, the head and the final norms. A tied embedding is one parameter of the root group.
@@ -20,13 +20,13 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from t0train.config import RunConfig
-from t0train.distributed.engine import Engine, Training
+from t0train.distributed.engine import Engine, LossModule
 from t0train.distributed.world import World
 from t0train.model import T5
 
 
 class FsdpEngine(Engine):
-    """Every process holds a part of each parameter. In HSDP there are several such groups, which are copies.
+    """Every rank holds a shard of each parameter. In HSDP there are several such groups, which are replicas.
 
     Gradients are reduced after every micro-batch, into shards: summing them up unreduced would cost every process the
     memory of all gradients. What copies have to exchange waits for the last micro-batch.
@@ -42,7 +42,7 @@ class FsdpEngine(Engine):
         self.copies = copies
         super().__init__(model, config, world)
 
-    def share(self, training: Training) -> nn.Module:
+    def shard(self, loss_module: LossModule) -> nn.Module:
         """See `Engine`."""
         device, size = self.world.device.type, self.world.size
         if self.copies == 1:
@@ -58,13 +58,13 @@ class FsdpEngine(Engine):
         for stack in stacks:
             for block in stack.block:
                 fully_shard(block, mesh=mesh, mp_policy=blocks)
-        fully_shard(training, mesh=mesh, mp_policy=exact, reshard_after_forward=False)
-        for module in training.modules():
+        fully_shard(loss_module, mesh=mesh, mp_policy=exact, reshard_after_forward=False)
+        for module in loss_module.modules():
             if isinstance(module, FSDPModule):  # a sum, where the default is a mean
                 module.set_gradient_divide_factor(1.0)
                 module.set_force_sum_reduction_for_comms(True)
         self.materialise()
-        return training
+        return loss_module
 
     @contextmanager
     def accumulating(self, is_last: bool) -> Iterator[None]:
