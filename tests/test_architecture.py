@@ -131,7 +131,7 @@ def test_no_import_circle() -> None:
         names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     graph = {}
     for name, path in names.items():
-        found = {module for dotted in imports(path) for module in (dotted, dotted.rpartition(".")[0])}
+        found = {dotted if dotted in names else dotted.rpartition(".")[0] for dotted in imports(path)}
         graph[name] = (found & names.keys()) - {name}
     list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
 
