@@ -1,6 +1,6 @@
 """What `auto` stands for in a configuration, and what does not go together.
 
-The rules stand here, not beside what they decide about, because `t0train estimate` asks them without importing torch.
+Kept out of `t0train.model` and `t0train.distributed` so that `t0train estimate` need not import torch.
 """
 
 from __future__ import annotations

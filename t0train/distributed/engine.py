@@ -1,7 +1,7 @@
-"""A model, its gradients and its optimizer, in one process; and the same copied to several (DDP).
+"""A model, its gradients and its optimizer, in one process; and replicated over several (DDP).
 
-What every strategy has in common: the gradient of a step is the sum over all rows of the step, whichever process they
-are on, divided by the denominator of the whole step. Nothing is averaged over processes.
+Under every strategy the gradient of a step is the sum over all rows of the step, on whichever rank, divided by the
+denominator of the whole step. Nothing is averaged over ranks.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ class Engine:
     Attributes:
         model: the model; under some strategies its parameters are DTensors.
         optimizer: over the model's parameters.
-        copies: how many processes hold the same gradient.
+        replicas: how many ranks hold the same gradient.
     """
 
-    copies = 1
+    replicas = 1
 
     def __init__(self, model: T5, config: RunConfig, world: World) -> None:
         self.model, self.world, self.config = model, world, config.train
@@ -73,25 +73,25 @@ class Engine:
         self.optimizer = build_optimizer(model.named_parameters(), config.optimizer)
 
     def shard(self, loss_module: LossModule) -> nn.Module:
-        """Make processes share the module's parameters or gradients; returns what is called in its place."""
+        """Shard or replicate the module over ranks; returns the module to call in its place."""
         self.materialise()
         return loss_module
 
     def materialise(self) -> None:
-        """Give a model without memory what this process holds of it."""
+        """Allocate this rank's shard of a model on the meta device."""
         if self.model.shared.weight.is_meta:
             self.model.to_empty(device=self.world.device)
 
     def backward(self, batch: Batch, denominator: float, is_last: bool) -> Tensor:
-        """Add the gradients of a micro-batch; those of the step are complete after its last one.
+        """Accumulate the gradients of a micro-batch; those of the step are complete after its last one.
 
         Args:
-            batch: the micro-batch; every process gives one at a time, and the same number of them.
+            batch: the micro-batch; every rank passes the same number of them.
             denominator: of the whole step.
             is_last: whether it is the step's last one.
 
         Returns:
-            This process's loss, cross-entropy and z-loss, [3].
+            This rank's loss, cross-entropy and z-loss, [3].
         """
         with self.accumulating(is_last):
             with precision(self.config, self.world.device):
@@ -101,15 +101,15 @@ class Engine:
 
     @contextmanager
     def accumulating(self, is_last: bool) -> Iterator[None]:
-        """Around a micro-batch: leave communication that only the step's last one needs."""
+        """Around a micro-batch: skip communication that only the step's last one needs."""
         yield
 
     def squared_norm(self) -> Tensor:
-        """This process's part of the squared norm of the gradient; the parts add up to it over all processes."""
-        return get_total_norm(self._gradients()).square() / self.copies
+        """This rank's term of the squared norm of the gradient, which is their sum over all ranks."""
+        return get_total_norm(self._gradients()).square() / self.replicas
 
     def step(self, rate: float, clip: float = 1.0) -> None:
-        """Change the parameters and forget the gradients.
+        """Update the parameters and drop the gradients.
 
         Args:
             rate: learning rate.
@@ -128,25 +128,25 @@ class Engine:
     def state(self) -> dict[str, Any]:
         """Parameters under `model` and optimizer state under `optimizer`, of full shape, by parameter name.
 
-        A checkpoint, or a model's first weights, are written into what this gives, which is then given to `load_state`.
+        A checkpoint, or initial weights, are read into these tensors, which are then passed to `load_state`.
         """
         parameters = {name: parameter.detach() for name, parameter in self.model.named_parameters()}
         return {"model": parameters, "optimizer": optimizer_state(self.optimizer)}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take what was written into `state()`: here it stands in the parameters and the optimizer already."""
+        """Apply what was read into `state()`; a no-op here, where `state()` returns the tensors in use."""
 
 
 class DdpEngine(Engine):
-    """Every process has the whole model; gradients are summed while the last micro-batch is differentiated."""
+    """Every rank holds the whole model; gradients are all-reduced during the backward pass of the last micro-batch."""
 
     module: DistributedDataParallel
 
     def shard(self, loss_module: LossModule) -> nn.Module:
         """See `Engine`."""
-        self.copies = self.world.size
+        self.replicas = self.world.size
         self.materialise()
-        # without init_sync: every process loads the same weights itself
+        # no init_sync: every rank loads the same weights itself
         module = DistributedDataParallel(loss_module, gradient_as_bucket_view=True, init_sync=False)
         module.register_comm_hook(
             None, lambda state, bucket: _summed(bucket)

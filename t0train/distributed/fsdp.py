@@ -28,28 +28,28 @@ from t0train.model import T5
 class FsdpEngine(Engine):
     """Every rank holds a shard of each parameter. In HSDP there are several such groups, which are replicas.
 
-    Gradients are reduced after every micro-batch, into shards: summing them up unreduced would cost every process the
-    memory of all gradients. What copies have to exchange waits for the last micro-batch.
+    Gradients are reduce-scattered after every micro-batch: accumulating them unreduced would cost every rank the memory
+    of all gradients. The all-reduce between replicas waits for the last micro-batch.
 
     Args:
         model: as in `Engine`.
         config: the run.
         world: the processes.
-        copies: 1, or how many copies of the model HSDP keeps.
+        replicas: of the model: 1 for FSDP, more for HSDP.
     """
 
-    def __init__(self, model: T5, config: RunConfig, world: World, copies: int = 1) -> None:
-        self.copies = copies
+    def __init__(self, model: T5, config: RunConfig, world: World, replicas: int = 1) -> None:
+        self.replicas = replicas
         super().__init__(model, config, world)
 
     def shard(self, loss_module: LossModule) -> nn.Module:
         """See `Engine`."""
         device, size = self.world.device.type, self.world.size
-        if self.copies == 1:
+        if self.replicas == 1:
             mesh = init_device_mesh(device, (size,), mesh_dim_names=("shard",))
         else:
-            shape = (self.copies, size // self.copies)
-            mesh = init_device_mesh(device, shape, mesh_dim_names=("copy", "shard"))
+            shape = (self.replicas, size // self.replicas)
+            mesh = init_device_mesh(device, shape, mesh_dim_names=("replicate", "shard"))
         exact = MixedPrecisionPolicy(torch.float32, torch.float32, cast_forward_inputs=False)
         bf16 = self.config.precision == "bf16"
         blocks = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False) if bf16 else exact
@@ -72,6 +72,6 @@ class FsdpEngine(Engine):
         root = cast(FSDPModule, self.module)
         root.set_is_last_backward(is_last)
         root.set_reshard_after_backward(is_last, recurse=False)  # gather embedding and head once for the whole step
-        if self.copies > 1:
+        if self.replicas > 1:
             root.set_requires_all_reduce(is_last)
         yield

@@ -1,4 +1,4 @@
-"""From `train.strategy` to the engine that carries it out."""
+"""From `train.strategy` to its engine."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def build_engine(model: T5, config: RunConfig, world: World) -> Engine:
         from t0train.distributed.zero import ZeroEngine
 
         return ZeroEngine(model, config, world)
-    copies = resolve_copies(config.train, world.size, world.place.local_size) if strategy == "hsdp" else 1
-    return FsdpEngine(model, config, world, copies)
+    replicas = resolve_copies(config.train, world.size, world.place.local_size) if strategy == "hsdp" else 1
+    return FsdpEngine(model, config, world, replicas)

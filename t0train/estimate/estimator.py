@@ -19,9 +19,9 @@ from t0train.config.resolve import (
 )
 from t0train.core.errors import UserError
 from t0train.estimate.advice import advice, fits, largest_micro_rows
-from t0train.estimate.architecture import find_architecture
 from t0train.estimate.devices import Device, find_device
 from t0train.estimate.flops import RowFlop, parameter_count, row_flop
+from t0train.estimate.hub_sizes import find_architecture
 from t0train.estimate.memory import FP32, Memory, Step, start_bytes, step_memory
 
 GPUS_OF_A_MACHINE = 8

@@ -26,8 +26,8 @@ class Batch:
         target_sources: [rows, targets]; the input segment that a target reads.
         row_ids: [rows]; identity of a row in the whole run, the key of its dropout masks.
         seed: key of the dropout masks of this step.
-        real: [targets] where the targets stand in the flattened labels. It is found on the CPU: a GPU would have to
-            tell how many there are, and the next micro-batch would wait for the answer.
+        real: [targets] indices of the targets in the flattened labels, computed on the CPU: on a GPU their number would
+            have to be copied back, and the next micro-batch would wait for it.
     """
 
     input_ids: Tensor

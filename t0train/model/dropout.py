@@ -1,6 +1,6 @@
 """Dropout without state: a mask is a hash of (seed, row, site, position, channel).
 
-So micro-batching, activation recomputation, resuming and the number of ranks never change a mask. Styles:
+So micro-batching, activation checkpointing, resuming and the number of ranks never change a mask. Styles:
 
 `mesh`: the original's (mesh_tensorflow/transformer: masks shared along the length axis). Hidden masks have the shape
 (row, channel); attention masks (row, head, key) are shared by all queries, which is the same as masking the *value*
@@ -21,11 +21,11 @@ from t0train.config.architecture import T5Config
 from t0train.model.batch import Batch
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64: the increment of splitmix64
-_BITS = 24  # of a hash that are compared with the rate: exact in float32 and in int64
+_BITS = 24  # bits of a hash that are compared with the rate: exact in float32 and in int64
 
 
-def mix(values: Tensor) -> Tensor:
-    """splitmix64's finalizer on int64 (Steele et al. 2014): every input bit flips each output bit half of the time."""
+def mix64(values: Tensor) -> Tensor:
+    """`t0train.core.seeds.mix64` on int64 tensors (Steele et al. 2014): an input bit flips half of the output bits."""
     values = (values ^ _shift(values, 30)) * -4658895280553007687  # 0xBF58476D1CE4E5B9
     values = (values ^ _shift(values, 27)) * -7723592293110705685  # 0x94D049BB133111EB
     return values ^ _shift(values, 31)
@@ -40,18 +40,18 @@ def chain(key: Tensor, *parts: Tensor | int) -> Tensor:
     """Fold further parts of a key into hashes, broadcasting."""
     for part in parts:
         step = (part + 1) * _GOLDEN
-        key = mix(key + (step if isinstance(step, Tensor) else _wrap(step)))
+        key = mix64(key + (step if isinstance(step, Tensor) else _wrap(step)))
     return key
 
 
 def _wrap(value: int) -> int:
-    """A Python integer as int64 arithmetic would hold it."""
+    """A Python integer wrapped to int64."""
     return (value + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 @dataclass(frozen=True)
 class Positions:
-    """The positions that the layers compute of one side of a batch: hidden states are [*shape, d_model].
+    """The positions of one side of a batch that the layers compute: hidden states are [*shape, d_model].
 
     Either every position ([rows, length], `row` [rows, 1], `column` [length]), or the filled ones alone
     ([tokens], `row` and `column` [tokens]). Indexing something per row with `row` broadcasts it over the states.
@@ -97,7 +97,7 @@ class Dropout:
         self.row_keys = chain(torch.full_like(batch.row_ids, batch.seed % (1 << 63)), batch.row_ids)
 
     def of_block(self, site: int) -> Dropout:
-        """The masks of one block, whose own sites have the same numbers in every block."""
+        """The masks of one block; sites are numbered alike in every block."""
         other = copy(self)
         other.row_keys = chain(self.row_keys, site)
         return other

@@ -1,4 +1,4 @@
-"""Cross-entropy and z-loss of real targets, and their log-probabilities, without ever holding the full logits.
+"""Cross-entropy and z-loss of real targets, and their log-probabilities, without materialising the full logits.
 
 The original (mesh_tensorflow/transformer/transformer.py, `_compute_loss`): per real target
 `logZ - logit[label] + z_loss * logZ ** 2`, summed, over a constant denominator. Logits become float32 for a chunk of
@@ -25,7 +25,7 @@ Denominator = Literal["padded", "tokens", "examples"]
 
 @dataclass(frozen=True)
 class LossOutput:
-    """What `loss` gives; the sums are over real targets and detached.
+    """The result of `loss`; the sums are over real targets and detached.
 
     Attributes:
         total: (cross_entropy + z_loss) / denominator, differentiable.
@@ -41,12 +41,12 @@ class LossOutput:
 
 
 def loss_denominator(kind: Denominator, rows: RowBatch | RowPlan) -> float:
-    """What a step's summed loss is divided by. Take it of the whole step before cutting it into micro-batches.
+    """The divisor of a step's summed loss. Compute it for the whole step, before splitting into micro-batches.
 
     Args:
         kind: `padded` counts every target slot, padding included (the original); `tokens` the real targets;
             `examples` the examples.
-        rows: all rows of the step, on whichever process they are.
+        rows: all rows of the step, over all ranks.
     """
     if kind == "padded":
         return float(rows.target_slots)
@@ -61,7 +61,7 @@ def loss(model: T5, batch: Batch, denominator: float, z_loss: float = 1e-4, chun
         batch: packed rows.
         denominator: see `loss_denominator`; the same for all micro-batches of a step, whose totals then add up.
         z_loss: weight of logZ ** 2.
-        chunk: positions whose logits exist at once.
+        chunk: positions whose logits are in memory at once.
     """
     states, labels = _real_targets(model, batch)
     arguments = (states, model.head_weight, labels, z_loss, denominator, chunk, torch.is_grad_enabled())
@@ -114,7 +114,9 @@ class _HeadLoss(torch.autograd.Function):
         z_sum = torch.zeros_like(cross_entropy)
         need_states, need_weight = (differentiate and need for need in ctx.needs_input_grad[:2])
         grad_states = torch.empty_like(states) if need_states else None
-        exact = torch.promote_types(weight.dtype, torch.float32)  # DeepSpeed's weights are bf16, their sum shall not be
+        exact = torch.promote_types(
+            weight.dtype, torch.float32
+        )  # for DeepSpeed: bf16 weights, gradients summed in fp32
         grad_weight = torch.zeros_like(weight, dtype=exact) if need_weight else None
         compute_weight = weight.to(states.dtype)
         for start in range(0, len(labels), chunk):

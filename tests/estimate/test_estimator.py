@@ -13,7 +13,7 @@ from t0train.config import RunConfig, load_config
 from t0train.config.architecture import SIZES
 from t0train.core.errors import UserError
 from t0train.estimate import DEVICES, Estimate, estimate
-from t0train.estimate.architecture import HUB_SIZES
+from t0train.estimate.hub_sizes import HUB_SIZES
 from t0train.estimate.memory import step_memory
 
 T0_3B, T0PP = load_config("t0_3b"), load_config("t0pp")

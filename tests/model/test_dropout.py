@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from t0train.config.architecture import DropoutStyle
+from t0train.core import seeds
 from t0train.core.errors import UserError
 from t0train.model import T5, Batch, loss
 from t0train.model.attention.dense import eager
-from t0train.model.dropout import Dropout, Positions
+from t0train.model.dropout import Dropout, Positions, mix64
 from tests.model.oracle import V11, as_rows, close, grad_of, make_model, random_examples
 
 RATE = 0.3
@@ -32,6 +34,13 @@ def masks(style: Any, row_ids: list[int], seed: int = 0, site: int = 0, length: 
     batch = batch_of(row_ids, seed, length)
     drop = Dropout(style, batch, training=True)
     return drop.hidden(torch.ones(len(row_ids), length, CHANNELS), site, Positions.every(batch.input_segments))
+
+
+def test_hashes_are_those_of_numpy() -> None:
+    values = np.random.default_rng(0).integers(-(2**63), 2**63, 1000, dtype=np.int64, endpoint=False)
+    values[:3] = 0, -1, 2**63 - 1
+    found = mix64(torch.from_numpy(values)).numpy()
+    assert np.array_equal(found.view(np.uint64), seeds.mix64(values.view(np.uint64)))
 
 
 def test_mesh_masks_are_constant_along_the_length_and_elementwise_ones_are_not() -> None:

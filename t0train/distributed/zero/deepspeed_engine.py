@@ -18,7 +18,7 @@ from t0train.core.errors import UserError
 from t0train.distributed.engine import Engine, LossModule
 from t0train.distributed.world import World
 from t0train.distributed.zero.deepspeed_config import deepspeed_config, deepspeed_for
-from t0train.distributed.zero.layout import bind_zero
+from t0train.distributed.zero.zero_layout import bind_zero
 from t0train.model import T5, Batch
 from t0train.optim import build_optimizer
 
