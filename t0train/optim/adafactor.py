@@ -331,8 +331,8 @@ def _shard_group(parameter: DTensor, name: str) -> dist.ProcessGroup:
     sharded = [dimension for dimension, placement in enumerate(parameter.placements) if placement != Replicate()]
     if len(sharded) != 1 or parameter.placements[sharded[0]] != Shard(0):
         raise UserError(
-            f"Adafactor cannot update {name}, placed as {parameter.placements}: use "
-            "train.strategy fsdp or hsdp, which shard the first axis over one mesh dimension; no tensor parallelism."
+            f"Adafactor cannot update {name}, placed as {parameter.placements}: expected parameters sharded along "
+            "their first axis over one mesh dimension; use train.strategy fsdp or hsdp without tensor parallelism."
         )
     return parameter.device_mesh.get_group(sharded[0])
 
