@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import platform
-import re
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,10 +20,10 @@ from pydantic.dataclasses import dataclass
 from t0train import __version__
 from t0train.core.errors import UserError
 from t0train.core.hashing import content_hash, first_damage
+from t0train.core.run_folder import MANIFEST
 
-STATE, MODEL, MANIFEST, LATEST = "state", "model.json", "manifest.json", "latest"
+STATE, MODEL, LATEST = "state", "model.json", "latest"
 METADATA = ".metadata"
-_NAME = re.compile(r"step-([0-9]{8,15})")
 
 
 def _versions() -> dict[str, str]:
@@ -54,23 +53,6 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=_versions)
     changes: list[dict[str, Any]] = field(default_factory=list)
     temporary: bool = False
-
-
-def checkpoint_name(step: int) -> str:
-    """The name of a step's checkpoint below `<run>/checkpoints`."""
-    return f"step-{step:08d}"
-
-
-def step_of(path: Path) -> int | None:
-    """The step in a checkpoint's name; None for another name."""
-    found = _NAME.fullmatch(path.name)
-    return int(found[1]) if found else None
-
-
-def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints below `folder` (`<run>/checkpoints`), the newest first."""
-    found = [(step, path) for path in folder.glob("step-*/") if (step := step_of(path)) is not None]
-    return [path for _, path in sorted(found, reverse=True)]
 
 
 def is_temporary(path: Path) -> bool:

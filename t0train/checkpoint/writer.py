@@ -17,20 +17,17 @@ from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
 from t0train.checkpoint.manifest import (
     LATEST,
-    MANIFEST,
     MODEL,
     STATE,
     Manifest,
-    checkpoint_name,
     is_temporary,
-    list_checkpoints,
-    step_of,
 )
 from t0train.checkpoint.reader import explain_dcp_errors
 from t0train.config.architecture import T5Config
 from t0train.core.errors import UserError, explain_os_errors
 from t0train.core.files import atomic_folder, remove_folder, write_atomic, write_json
 from t0train.core.hashing import content_hash, file_sha256
+from t0train.core.run_folder import MANIFEST, list_checkpoints, step_name, step_of
 
 T = TypeVar("T")
 
@@ -112,7 +109,7 @@ class CheckpointWriter:
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of a step is written."""
-        return self.folder / checkpoint_name(step)
+        return self.folder / step_name(step)
 
     @property
     def is_busy(self) -> bool:

@@ -11,6 +11,7 @@ import typer
 from t0train.cli.tables import add_row, show_table
 from t0train.config import RunConfig, config_hash, config_remarks, deviations, dump_config, load_config
 from t0train.config.deviations import flatten
+from t0train.core.run_folder import RunFolder
 
 app = typer.Typer(help="Show, compare and check run configurations.", no_args_is_help=True)
 
@@ -20,7 +21,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def _load(name: str, overrides: list[str] | None = None) -> RunConfig:
-    resolved = Path(name) / "config.resolved.yaml"
+    resolved = RunFolder(Path(name)).config
     return load_config(resolved if resolved.is_file() else name, overrides or ())
 
 

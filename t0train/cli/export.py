@@ -31,7 +31,7 @@ def command(
     from t0train.core.files import refuse_foreign
     from t0train.evals import fingerprint
     from t0train.mixture import by_dataset
-    from t0train.model import export_model, find_weights, load_model, open_run_checkpoint, selected_step
+    from t0train.model import export_model, find_weights, load_model, open_run_checkpoint
     from t0train.report import card_header, card_text
 
     found = open_run_checkpoint(run, step)
@@ -40,11 +40,11 @@ def command(
         raise UserError(
             f"{run} is no run folder (no config.resolved.yaml): only what `t0train train` has written is exported."
         )
-    if (found.run / "checkpoints").resolve() in [out.resolve(), *out.resolve().parents]:
+    if found.run.checkpoints.resolve() in [out.resolve(), *out.resolve().parents]:
         raise UserError(f"{out} lies among the run's checkpoints; choose a folder elsewhere.")
     refuse_foreign(out)  # before the weights are read
     model = load_model(found.path)
-    print(f"{model.report}{' (selected)' if selected_step(found.run) == found.step else ''}", file=sys.stderr)
+    print(f"{model.report}{' (selected)' if found.run.selected_step() == found.step else ''}", file=sys.stderr)
     mixture = _mixture(found.config)
     rows = [
         {
@@ -55,7 +55,7 @@ def command(
         for row in (by_dataset(mixture.table()) if mixture else [])
     ]
     hub_ids = [dataset.hub_id for dataset in mixture.datasets if dataset.hub_id] if mixture else []
-    text, header = card_text(found.run, found.step, rows, fingerprint(model)), card_header(found.run, hub_ids)
+    text, header = card_text(found.run.path, found.step, rows, fingerprint(model)), card_header(found.run.path, hub_ids)
     print(export_model(model, out, found.vocabulary.path, text, header))
 
 

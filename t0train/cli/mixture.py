@@ -18,6 +18,7 @@ from t0train.config import RunConfig, load_config, load_suite
 from t0train.config.load import configs_folder
 from t0train.core.errors import UserError
 from t0train.core.progress import progress
+from t0train.core.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from t0train.data import Counts, TaskTokens
@@ -117,8 +118,8 @@ def check(
     from t0train.mixture import build_mixture, by_dataset, check_sources, find_overlaps, leaks_of_run
     from t0train.mixture.contamination import refuse_leaks
 
-    resolved = Path(config, "config.resolved.yaml")
-    run = load_config(resolved if resolved.is_file() else config, overrides or ())
+    folder = RunFolder(Path(config))
+    run = load_config(folder.config if folder.exists() else config, overrides or ())
     mixture = build_mixture(run.mixture, run.data)
     report = check_sources(mixture, run.data)
     chosen = load_suite(suite or run.suite) if suite or run.suite else None
@@ -129,8 +130,8 @@ def check(
     if ngrams and chosen:
         with progress("compare", len(mixture.datasets), "datasets") as advance:
             overlaps = find_overlaps(mixture, chosen, run, advance)
-        if resolved.is_file():
-            _remark(f"written to {overlaps.write(resolved.parent / 'eval' / chosen.name)}, for the report")
+        if folder.exists():
+            _remark(f"written to {overlaps.write(folder.results(chosen.name))}, for the report")
     counts = {task: tokens.counts for task, tokens in _stored(run, mixture).items()}
     if as_json:
         _print_json(_report_document(report, leaks, overlaps, counts))

@@ -10,6 +10,7 @@ from typing import Literal, cast, get_args
 
 from t0train.config.schema import ModelConfig, RunConfig, TrainConfig
 from t0train.core.errors import UserError, nearest
+from t0train.core.run_folder import RunFolder
 
 Backend = Literal["eager", "segment", "sdpa", "flex"]
 Strategy = Literal["single", "ddp", "fsdp", "hsdp", "deepspeed"]
@@ -17,10 +18,10 @@ Strategy = Literal["single", "ddp", "fsdp", "hsdp", "deepspeed"]
 BACKENDS: tuple[str, ...] = get_args(ModelConfig.model_fields["attention"].annotation)
 
 
-def run_folder(config: RunConfig) -> Path:
+def run_folder(config: RunConfig) -> RunFolder:
     """`output`, else `runs/<name>` of the working directory, and `runs/<name>-seed<seed>` for other seeds than 0."""
     seed = f"-seed{config.seed}" if config.seed else ""
-    return Path(config.output or f"runs/{config.name}{seed}")
+    return RunFolder(Path(config.output or f"runs/{config.name}{seed}"))
 
 
 def check_attention(name: str, drops_weights: bool) -> None:

@@ -9,12 +9,11 @@ from pydantic import Field, model_validator
 from t0train.config.load import load_yaml, locate
 from t0train.config.paths import ConfigPath
 from t0train.config.schema import MOST, MOST_PROMPTS, MOST_TOKENS, Name, Section, check_name
+from t0train.core.run_folder import UNTRAINED
 
 Metric = Literal["f1", "exact_match", "token_f1", "contains", "rouge1", "rouge2", "rougeL", "bleu"]
 Normalise = Literal["sum", "mean_tokens", "mean_chars"]
 
-UNTRAINED = "-untrained"
-"""Ending of the folder with a suite's results of a run's model before training, `RUN/eval/SUITE-untrained`."""
 OVERLAPS = "leaks.json"
 """File of what a suite's texts share with a run's training rows, in `RUN/eval/SUITE`."""
 

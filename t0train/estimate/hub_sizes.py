@@ -8,6 +8,7 @@ from pathlib import Path
 from t0train.config.architecture import SIZES, T5Config, read_architecture
 from t0train.config.schema import ModelConfig
 from t0train.core.errors import UserError, nearest
+from t0train.core.run_folder import RunFolder, list_checkpoints
 
 _PUBLISHED = ("small", "base", "large", "xl", "xxl")
 # Hub ids of T5 1.1, its LM-adapted form, and T0 (from LM-adapted XXL, and XL for T0_3B)
@@ -29,8 +30,8 @@ def find_architecture(model: ModelConfig) -> T5Config:
         return replace(SIZES[model.size], vocab_size=model.vocabulary_size)
     folder = Path(model.start)
     if folder.is_dir():
-        checkpoints = sorted(file.parent for file in folder.glob("checkpoints/step-*/model.json"))
-        read = read_architecture(checkpoints[-1] if checkpoints else folder)
+        checkpoints = list_checkpoints(RunFolder(folder).checkpoints)
+        read = read_architecture(checkpoints[0] if checkpoints else folder)
         # the flag is unreliable, but the head of a T5 1.1 is always untied
         return replace(read, tie_word_embeddings=read.tie_word_embeddings and not read.is_gated)
     if model.start not in HUB_SIZES:

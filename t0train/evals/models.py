@@ -8,23 +8,20 @@ from typing import Any
 
 import torch
 
-from t0train.checkpoint import MANIFEST
 from t0train.config import RunConfig, load_config, run_identity
 from t0train.core.errors import UserError
 from t0train.core.hashing import file_sha256
+from t0train.core.run_folder import MANIFEST, RunFolder
 from t0train.data import Vocabulary, load_vocabulary
 from t0train.data.vocabulary import MODEL_NAME
 from t0train.model import (
     T5,
     check_vocabulary,
-    complete_checkpoints,
     find_weights,
     initial_model,
     load_model,
     open_run_checkpoint,
     run_config_of,
-    run_folder_of,
-    selected_step,
 )
 
 
@@ -46,14 +43,14 @@ class Subject:
     model: T5
     vocabulary: Vocabulary
     run: RunConfig | None = None
-    folder: Path | None = None
+    folder: RunFolder | None = None
     step: int | None = None
     checkpoint: str | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
         """Plain values that identify the model in a results file."""
-        selected = self.folder is not None and self.step is not None and selected_step(self.folder) == self.step
+        selected = self.folder is not None and self.step is not None and self.folder.selected_step() == self.step
         run = run_identity(self.run) if self.run else None
         return {
             "name": self.name,
@@ -76,7 +73,7 @@ def open_model(source: str, untrained: bool = False) -> Subject:
         UserError: nothing there, a damaged checkpoint, another vocabulary than the run was trained with, or `untrained`
             of something that is no run.
     """
-    folder = run_folder_of(source)
+    folder = RunFolder.of(source)
     if folder is None:
         if untrained:
             raise UserError(
@@ -93,11 +90,11 @@ def open_model(source: str, untrained: bool = False) -> Subject:
     return Subject(found.config.name, model, found.vocabulary, found.config, folder, found.step, digest)
 
 
-def _open_untrained(run: Path) -> tuple[RunConfig, Vocabulary]:
+def _open_untrained(run: RunFolder) -> tuple[RunConfig, Vocabulary]:
     """What a run begins from; compared with its checkpoint if it has one already."""
-    if complete_checkpoints(run) and (found := open_run_checkpoint(run)):
+    if run.list_complete() and (found := open_run_checkpoint(run.path)):
         return found.config, found.vocabulary
-    config = load_config(run / "config.resolved.yaml")
+    config = load_config(run.config)
     return config, load_vocabulary(config.data.vocabulary)
 
 
@@ -107,7 +104,7 @@ def open_vocabulary(source: str, untrained: bool = False) -> Vocabulary:
     Raises:
         UserError: it has none, or another one than it was trained with.
     """
-    run = run_folder_of(source)
+    run = RunFolder.of(source)
     if run and untrained:
         return _open_untrained(run)[1]
     if found := open_run_checkpoint(source):
@@ -129,7 +126,7 @@ def refuse_no_model(source: str) -> None:
     Raises:
         UserError: says what was expected.
     """
-    if run_folder_of(source) is None and (Path(source).expanduser().exists() or source.count("/") != 1):
+    if RunFolder.of(source) is None and (Path(source).expanduser().exists() or source.count("/") != 1):
         find_weights(source)
 
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from t0train.core.errors import UserError
 from t0train.core.files import make_folder, write_atomic, write_json
+from t0train.core.run_folder import step_name
 from t0train.evals.dataset_results import GENERATIONS, SCORES, DatasetResult, DifferenceResult, GeneratedResult
 from t0train.evals.suites import Missing
 
@@ -138,11 +139,6 @@ def _set_aside(folder: Path, step: int | None) -> None:
         if (folder / name).is_file():
             write_atomic(kept / name, (folder / name).read_bytes())
     write_atomic(kept / RESULTS, (folder / RESULTS).read_bytes())
-
-
-def step_name(step: int) -> str:
-    """The folder of a step's results within that of the suite, called like its checkpoint."""
-    return f"step-{step:08d}"
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ import numpy as np
 from t0train.config import RunConfig, SuiteConfig, load_config
 from t0train.core.errors import UserError
 from t0train.core.files import write_json
+from t0train.core.run_folder import RunFolder
 from t0train.evals.results import Results, read_results
 from t0train.evals.session import Request, evaluate_into, hold_results, refuse_other_results
 from t0train.mixture import build_mixture, leaks_of_run
-from t0train.model import complete_checkpoints, select_step
 
 RULE = "the highest mean over datasets of the median over prompts; of equal ones the earliest"
 """Medians are of the accuracy, or of the first metric where a dataset is generated."""
@@ -83,12 +83,12 @@ def select_checkpoint(request: Request, suite: SuiteConfig) -> Selection:
         UserError: no run folder, no checkpoint, a suite that judges nothing that the run is trained on, or scored rows
             that are trained on.
     """
-    folder = Path(request.model).expanduser()
-    if not (folder / "config.resolved.yaml").is_file():
+    folder = RunFolder(Path(request.model).expanduser())
+    if not folder.exists():
         raise UserError(f"checkpoints are compared within a run folder; {request.model} is none.")
-    run = load_config(folder / "config.resolved.yaml")
+    run = load_config(folder.config)
     suite, left_out = training_part(suite, run)
-    checkpoints = complete_checkpoints(folder)
+    checkpoints = folder.list_complete()
     if not checkpoints:
         raise UserError(f"{folder} has no complete checkpoint yet; train until the first one is written.")
     out = request.default_folder(suite)
@@ -114,7 +114,7 @@ def select_checkpoint(request: Request, suite: SuiteConfig) -> Selection:
             absent=absent_steps(run, [one.step for one in candidates]),
         )
         write_json(out / "selection.json", selection.as_dict())
-        select_step(folder, selection.step, suite.name)
+        folder.select(selection.step, suite.name)
     return selection
 
 

@@ -8,20 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from t0train.checkpoint import step_of
 from t0train.config import SuiteConfig, load_suite, run_identity
-from t0train.config.suite import UNTRAINED
 from t0train.core.errors import UserError
 from t0train.core.files import refuse_linked_folders, remove_leftovers
 from t0train.core.lock import hold_folder
 from t0train.core.progress import say
+from t0train.core.run_folder import RunFolder, step_of
 from t0train.evals.answerer import fingerprint
 from t0train.evals.evaluation import evaluate
 from t0train.evals.models import model_name, open_model, refuse_no_model
 from t0train.evals.parallel import Work, answer_in_processes
 from t0train.evals.results import RESULTS, Results, check_folder
 from t0train.mixture import build_mixture, describe_leaks, leaks_of_run
-from t0train.model import find_weights, run_config_of, run_folder_of
+from t0train.model import run_config_of
 from t0train.tasks import load_catalogue
 
 ANSWERS = "answers"
@@ -83,14 +82,14 @@ class Request:
         Raises:
             UserError: symbolic links in `RUN/eval/SUITE` would have results written somewhere else.
         """
-        folder = run_folder_of(self.model)
+        folder = RunFolder.of(self.model)
         if folder is None:
             return Path("eval", model_name(self.model).strip("/").replace("/", "--"), suite.name)
-        inside = folder / "eval" / (suite.name + UNTRAINED if self.untrained else suite.name)
+        inside = folder.results(suite.name, self.untrained)
         source = Path(self.model).expanduser()
-        if not self.untrained and step_of(source) is not None and find_weights(folder).name != source.name:
+        if not self.untrained and step_of(source) is not None and folder.find_checkpoint().name != source.name:
             inside /= source.name
-        refuse_linked_folders(folder, inside)
+        refuse_linked_folders(folder.path, inside)
         return inside
 
 

@@ -6,9 +6,9 @@ from t0train.model.checks import check_packing, check_vocabulary, check_vocabula
 from t0train.model.compile import compile_blocks, graph_count
 from t0train.model.huggingface import export_model, quiet_transformers, to_huggingface
 from t0train.model.loss import LossOutput, loss, loss_denominator, token_scores
-from t0train.model.run_checkpoint import RunCheckpoint, open_run_checkpoint, run_config_of, run_folder_of
+from t0train.model.run_checkpoint import RunCheckpoint, open_run_checkpoint, run_config_of
 from t0train.model.t5 import T5
-from t0train.model.weight_files import LoadReport, complete_checkpoints, find_weights, select_step, selected_step
+from t0train.model.weight_files import LoadReport, find_weights
 from t0train.model.weights import (
     Fill,
     InitialWeights,
@@ -37,7 +37,6 @@ __all__ = [
     "check_vocabulary",
     "check_vocabulary_size",
     "compile_blocks",
-    "complete_checkpoints",
     "export_model",
     "find_weights",
     "graph_count",
@@ -53,9 +52,6 @@ __all__ = [
     "open_weights",
     "quiet_transformers",
     "run_config_of",
-    "run_folder_of",
-    "select_step",
-    "selected_step",
     "to_huggingface",
     "token_scores",
 ]

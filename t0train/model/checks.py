@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from t0train.checkpoint import MANIFEST, read_manifest
+from t0train.checkpoint import read_manifest
 from t0train.config.architecture import T5Config
 from t0train.config.run_identity import VOCABULARY
 from t0train.core.errors import UserError
+from t0train.core.run_folder import MANIFEST
 from t0train.data import Vocabulary, refuse_other_vocabulary
 from t0train.model.batch import Batch
 from t0train.model.t5 import T5

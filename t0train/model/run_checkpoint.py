@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from t0train.checkpoint import Manifest, read_manifest, step_of
+from t0train.checkpoint import Manifest, read_manifest
 from t0train.config import RunConfig, load_config
 from t0train.config.run_identity import differing_from_checkpoint, kept_keys
 from t0train.core.errors import UserError
+from t0train.core.run_folder import RunFolder, step_of
 from t0train.data import Vocabulary, load_vocabulary
 from t0train.model.checks import check_vocabulary
-from t0train.model.weight_files import complete_checkpoints, find_weights
-
-_CONFIG = "config.resolved.yaml"
+from t0train.model.weight_files import find_weights
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class RunCheckpoint:
         vocabulary: the one that the run was trained with.
     """
 
-    run: Path
+    run: RunFolder
     config: RunConfig
     path: Path
     step: int
@@ -51,10 +50,10 @@ def open_run_checkpoint(source: str | Path, step: int | None = None) -> RunCheck
         UserError: the checkpoint is of another run, the configuration was changed since in a way that matters, or the
             vocabulary is not the one that the run was trained with.
     """
-    run = run_folder_of(source)
+    run = RunFolder.of(source)
     if run is None:
         return None
-    config = load_config(run / _CONFIG)
+    config = load_config(run.config)
     path = find_weights(source, step)
     manifest = read_manifest(path, check_files=False)
     _check_run(run, config, path, manifest)
@@ -63,20 +62,13 @@ def open_run_checkpoint(source: str | Path, step: int | None = None) -> RunCheck
     return RunCheckpoint(run, config, path, manifest.step, vocabulary)
 
 
-def run_folder_of(source: str | Path) -> Path | None:
-    """The run folder that `source` is, or is a checkpoint of; None for anything else."""
-    path = Path(source).expanduser()
-    candidates = [path, path.parent.parent] if path.parent.name == "checkpoints" else [path]
-    return next((folder for folder in candidates if (folder / _CONFIG).is_file()), None)
-
-
 def run_config_of(source: str | Path) -> RunConfig | None:
     """Configuration of the run that `source` is, or is a checkpoint of; None for anything else."""
-    folder = run_folder_of(source)
-    return load_config(folder / _CONFIG) if folder else None
+    run = RunFolder.of(source)
+    return load_config(run.config) if run else None
 
 
-def _check_run(run: Path, config: RunConfig, checkpoint: Path, manifest: Manifest) -> None:
+def _check_run(run: RunFolder, config: RunConfig, checkpoint: Path, manifest: Manifest) -> None:
     if step_of(checkpoint) != manifest.step:
         raise UserError(
             f"{checkpoint} is the checkpoint of step {manifest.step:,}, as its manifest says; give it back its name."
@@ -88,14 +80,14 @@ def _check_run(run: Path, config: RunConfig, checkpoint: Path, manifest: Manifes
     if differing:
         now = kept_keys(config)
         raise UserError(
-            f"{checkpoint} and {run / _CONFIG} are not of one run:\n{_lines(differing, manifest.identity, now)}\n"
+            f"{checkpoint} and {run.config} are not of one run:\n{_lines(differing, manifest.identity, now)}\n"
             "Put the run's own checkpoints or configuration back."
         )
 
 
-def _forced_keys(run: Path) -> set[str]:
+def _forced_keys(run: RunFolder) -> set[str]:
     """Keys that --force-new-mixture changed on the way to any of a run's checkpoints."""
-    manifests = [read_manifest(path, check_files=False) for path in complete_checkpoints(run)]
+    manifests = [read_manifest(path, check_files=False) for path in run.list_complete()]
     return {str(change.get("key")) for manifest in manifests for change in manifest.changes}
 
 

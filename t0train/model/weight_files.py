@@ -16,12 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from t0train.checkpoint import MANIFEST, list_checkpoints, step_of
 from t0train.core.errors import UserError, nearest
-from t0train.core.files import refuse_linked_folders, write_json
+from t0train.core.run_folder import RunFolder, step_name
 
 _CONFIG = "config.json"
-_SELECTED = "selected.json"
 _TOKENIZER = ("spiece.model", "tokenizer.json", "tokenizer_config.json", "added_tokens.json")  # to be compared
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _ORDER = (_SINGLE, _INDEX, "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -85,19 +83,17 @@ def find_weights(source: str | Path, step: int | None = None) -> Path:
     if not folder.exists():
         name = str(source)
         run, at, number = name.rpartition("@")
-        if at and (Path(run).expanduser() / "checkpoints").is_dir():
-            step_folder = (
-                f"{run}/checkpoints/step-{number.zfill(8)}" if number.isdecimal() else f"{run}/checkpoints/..."
-            )
-            raise UserError(f"there is no model folder {source}; a checkpoint of a run is named {step_folder}.")
+        if at and (checkpoints := RunFolder(Path(run).expanduser()).checkpoints).is_dir():
+            named = checkpoints / (step_name(int(number)) if number.isdecimal() else "...")
+            raise UserError(f"there is no model folder {source}; a checkpoint of a run is named {named}.")
         if name.count("/") == 1 and not name.startswith((".", "~", "/")):
             return _from_hub(name)
         raise UserError(
             f"there is no model folder {source}; give a folder, a run folder, or a hub id (owner/name)."
             + _siblings(folder)
         )
-    if (folder / "checkpoints").is_dir():
-        return find_checkpoint(folder, step)
+    if (run_folder := RunFolder(folder)).checkpoints.is_dir():
+        return run_folder.find_checkpoint(step)
     if step is not None:
         raise UserError(f"{folder} is no run folder (no checkpoints/ in it): --step {step} means nothing there.")
     if (folder / "adapter_config.json").is_file() and not (folder / _CONFIG).is_file():
@@ -118,50 +114,6 @@ def _siblings(missing: Path) -> str:
         return ""
     there = [path.name for path in missing.parent.iterdir() if path.is_dir() and not path.name.startswith(".")]
     return f" In {missing.parent}: {nearest(missing.name, there)}" if there else ""
-
-
-def find_checkpoint(run: Path, step: int | None = None) -> Path:
-    """The run's checkpoint of `step`, or the selected one, or the newest complete one."""
-    complete = complete_checkpoints(run)
-    if not complete:
-        raise UserError(f"{run} has no complete checkpoint yet; train until the first one is written.")
-    if step is None:
-        step = selected_step(run)
-    if step is None:
-        return complete[-1]
-    wanted = run / "checkpoints" / f"step-{step:08d}"
-    if wanted not in complete:
-        steps = ", ".join(map(str, _steps(complete)))
-        raise UserError(f"{run} has no complete checkpoint of step {step}; it has {steps}.")
-    return wanted
-
-
-def complete_checkpoints(run: Path) -> list[Path]:
-    """The run's checkpoints, the earliest first (of each the manifest is written last)."""
-    there = list_checkpoints(run / "checkpoints")
-    return [folder for folder in reversed(there) if (folder / MANIFEST).is_file()]
-
-
-def select_step(run: Path, step: int, suite: str) -> None:
-    """Record a step as the run's selected checkpoint, the default where no step is given, until the run goes on."""
-    compared = _steps(complete_checkpoints(run))
-    refuse_linked_folders(run, run / "checkpoints")
-    write_json(run / "checkpoints" / _SELECTED, {"step": step, "suite": suite, "compared": compared})
-
-
-def selected_step(run: Path) -> int | None:
-    """The step that was selected; None if none was, or if the newest checkpoint was not among those compared."""
-    try:
-        selection = json.loads((run / "checkpoints" / _SELECTED).read_text(encoding="utf-8"))
-        step, compared = int(selection["step"]), set(selection["compared"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    there = _steps(complete_checkpoints(run))
-    return step if there and there[-1] in compared and step in there else None
-
-
-def _steps(checkpoints: list[Path]) -> list[int]:
-    return [step for folder in checkpoints if (step := step_of(folder)) is not None]
 
 
 def _from_hub(name: str) -> Path:

@@ -11,6 +11,7 @@ import yaml
 
 from t0train.config import deviations as from_t0
 from t0train.config import load_config
+from t0train.core.run_folder import RunFolder
 from t0train.report.accuracy import accuracy, every_prompt
 from t0train.report.beside import published_beside
 from t0train.report.content import deviations
@@ -56,7 +57,7 @@ def card_text(run: Path, step: int, mixture: Sequence[Mapping[str, Any]], weight
     of_step = {suite: results for suite, results in found.results.items() if results["model"].get("step") == step}
     own = {suite: results for suite, results in of_step.items() if _are_of(results, weights)}
     if found.deviations is None:  # a run folder that was put together by hand
-        resolved = load_config(run / "config.resolved.yaml")
+        resolved = load_config(RunFolder(run).config)
         found = replace(found, deviations=[deviation.as_dict() for deviation in from_t0(resolved)])
     scored = replace(found, results=own)
     sections = [

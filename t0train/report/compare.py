@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from t0train.core.run_folder import RunFolder
 from t0train.report.items import Items, paired, read_items
 from t0train.report.parts import Part, Sentences, Table
 from t0train.report.runs import Run
@@ -95,7 +96,7 @@ def _against(run: Run, base: Run, suite: str) -> _Compared:
 def _items(run: Run, suite: str) -> Items:
     """Scores of single items; none of results of an earlier version, which do not name their files."""
     results = run.results[suite]
-    return read_items(run.folder / "eval" / suite, results["files"]) if "files" in results else {}
+    return read_items(RunFolder(run.folder).results(suite), results["files"]) if "files" in results else {}
 
 
 def _entries(results: Mapping[str, Any]) -> dict[tuple[str, str, str], dict[str, Any]]:

@@ -9,10 +9,11 @@ from typing import Any
 
 from t0train.config import RunConfig, load_config, run_identity
 from t0train.config.load import read_unchecked
-from t0train.config.suite import OVERLAPS, UNTRAINED
+from t0train.config.suite import OVERLAPS
 from t0train.core.errors import UserError
 from t0train.core.events import read_events
 from t0train.core.hashing import content_hash, file_sha256
+from t0train.core.run_folder import MANIFEST, UNTRAINED, RunFolder, step_name
 from t0train.report.shapes import check_event, check_file
 
 
@@ -50,16 +51,17 @@ def read_run(folder: Path, step: int | None = None) -> Run:
     Raises:
         UserError: the folder is no run folder, one of its files is damaged, or results in it are of another run.
     """
-    resolved = folder / "config.resolved.yaml"
+    run = RunFolder(folder)
+    resolved = run.config
     if not resolved.is_file():
         found = "a folder without config.resolved.yaml" if folder.is_dir() else "no such folder"
         raise UserError(f"{folder} is not a run folder ({found}); give the folder that `t0train train` wrote.")
     config = read_unchecked(RunConfig, resolved)
     check_file(config, resolved)
-    deviations, log = folder / "deviations.json", folder / "events.jsonl"
-    scores = {path.parent.name: _read_results(folder, path) for path in sorted(folder.glob("eval/*/results.json"))}
+    deviations, log = run.deviations, run.events
+    scores = {path.parent.name: _read_results(folder, path) for path in sorted(run.evaluations.glob("*/results.json"))}
     if step is not None:
-        of_step = sorted(folder.glob(f"eval/*/step-{step:08d}/results.json"))
+        of_step = sorted(run.evaluations.glob(f"*/{step_name(step)}/results.json"))
         for path in of_step:
             suite = path.parent.parent.name
             if suite not in scores or scores[suite]["model"].get("step") != step:
@@ -74,8 +76,8 @@ def read_run(folder: Path, step: int | None = None) -> Run:
         untrained={
             suite.removesuffix(UNTRAINED): found for suite, found in scores.items() if suite.endswith(UNTRAINED)
         },
-        selections={path.parent.name: _read_json(path) for path in sorted(folder.glob("eval/*/selection.json"))},
-        overlaps={path.parent.name: _read_json(path) for path in sorted(folder.glob(f"eval/*/{OVERLAPS}"))},
+        selections={path.parent.name: _read_json(path) for path in sorted(run.evaluations.glob("*/selection.json"))},
+        overlaps={path.parent.name: _read_json(path) for path in sorted(run.evaluations.glob(f"*/{OVERLAPS}"))},
     )
 
 
@@ -105,12 +107,12 @@ def _read_results(run: Path, path: Path) -> dict[str, Any]:
     """
     found: dict[str, Any] = _read_json(path)
     model = found["model"]
-    if model.get("run") and model["run"] != run_identity(load_config(run / "config.resolved.yaml")):
+    if model.get("run") and model["run"] != run_identity(load_config(RunFolder(run).config)):
         raise UserError(
             f"{path} holds results of another run ({model.get('name')!r}, of another recipe or seed than {run}); move "
             "them out of the run folder, or evaluate again with `t0train eval`."
         )
-    manifest = run / "checkpoints" / f"step-{model.get('step') or 0:08d}" / "manifest.json"
+    manifest = RunFolder(run).checkpoint(model.get("step") or 0) / MANIFEST
     if model.get("checkpoint") and manifest.is_file() and file_sha256(manifest) != model["checkpoint"]:
         raise UserError(
             f"{path} holds results of another checkpoint of step {model['step']:,} than the one in {run}; evaluate "

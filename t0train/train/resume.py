@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from t0train.checkpoint import MANIFEST, Manifest, list_checkpoints, read_manifest
+from t0train.checkpoint import Manifest, read_manifest
 from t0train.config import RunConfig
 from t0train.config.deviations import Deviation
 from t0train.config.run_identity import MIXTURE, STORE, VOCABULARY, differing_keys, kept_keys
 from t0train.core.errors import UserError
+from t0train.core.run_folder import MANIFEST, RunFolder, list_checkpoints
 from t0train.data import PackedLoader
 
-CHECKPOINTS = "checkpoints"
 _MIXTURE = ("mixture", "token store")  # of keys that --force-new-mixture lets differ
 
 
@@ -26,9 +26,9 @@ class ResumePoint:
     manifest: Manifest
     superseded: tuple[Path, ...]
 
-    def is_in(self, folder: Path) -> bool:
+    def is_in(self, folder: RunFolder) -> bool:
         """Whether it is a checkpoint of this run folder."""
-        return self.path.resolve().parent == (folder / CHECKPOINTS).resolve()
+        return self.path.resolve().parent == folder.checkpoints.resolve()
 
 
 def identity(config: RunConfig, loader: PackedLoader) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def identity(config: RunConfig, loader: PackedLoader) -> dict[str, Any]:
     }
 
 
-def find_resume_point(resume: str, folder: Path, notify: Callable[[str], None]) -> ResumePoint | None:
+def find_resume_point(resume: str, folder: RunFolder, notify: Callable[[str], None]) -> ResumePoint | None:
     """The checkpoint to continue from; None for a new run.
 
     Args:
@@ -53,7 +53,7 @@ def find_resume_point(resume: str, folder: Path, notify: Callable[[str], None]) 
     Raises:
         UserError: nothing to resume from, every checkpoint is damaged, or a new run in a folder that has checkpoints.
     """
-    own = list_checkpoints(folder / CHECKPOINTS)
+    own = list_checkpoints(folder.checkpoints)
     if resume == "never":
         if own:
             raise UserError(
@@ -64,17 +64,16 @@ def find_resume_point(resume: str, folder: Path, notify: Callable[[str], None]) 
     if resume == "auto":
         return _newest_whole(own, own, notify) if own else None
     path = Path(resume)
-    candidates = (
-        [path] if (path / MANIFEST).exists() else list_checkpoints(path / CHECKPOINTS) or list_checkpoints(path)
-    )
+    inside = list_checkpoints(RunFolder(path).checkpoints) or list_checkpoints(path)
+    candidates = [path] if (path / MANIFEST).exists() else inside
     if not candidates:
         found = "an empty folder" if path.is_dir() and not any(path.iterdir()) else "no checkpoint"
         found = found if path.exists() else "no such folder"
         raise UserError(
-            f"cannot resume from {path}: {found}. Give a run folder or one of its {CHECKPOINTS}/step-... folders, "
+            f"cannot resume from {path}: {found}. Give a run folder or one of its checkpoints/step-... folders, "
             "or use `--resume auto` to start anew where there is none."
         )
-    if own and candidates[0].resolve().parent != (folder / CHECKPOINTS).resolve():
+    if own and candidates[0].resolve().parent != folder.checkpoints.resolve():
         raise UserError(
             f"cannot resume from {path} into {folder}: that folder has checkpoints of its own, up to {own[0].name}; "
             "choose another `output` or `name`."

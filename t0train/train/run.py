@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from t0train.checkpoint import checkpoint_name
 from t0train.config import RunConfig
 from t0train.config.resolve import resolve_copies, resolve_strategy, run_folder
 from t0train.core.errors import PreemptedError
@@ -20,7 +19,7 @@ from t0train.data import PackedLoader, open_loader
 from t0train.distributed import World, code_and_settings, find_place, join, require_agreement
 from t0train.mixture import check_leaks, describe_leaks, leak_notes
 from t0train.train.callbacks import ProgressBar
-from t0train.train.resume import CHECKPOINTS, identity
+from t0train.train.resume import identity
 from t0train.train.setup import Notify, build_trainer, ignore, run_lock
 from t0train.train.trainer import Trainer
 
@@ -98,7 +97,7 @@ def _train(
     leaks = describe_leaks(check_leaks(loader.mixture, config))
     for remark in (*loader.mixture.remarks, *leak_notes(leaks)):
         notify(remark)
-    with run_lock(run_folder(config)) if world.is_first else nullcontext():
+    with run_lock(run_folder(config).path) if world.is_first else nullcontext():
         trainer = build_trainer(config, loader, resume, world, force_new_mixture, notify, stop)
         if not trainer.is_done:
             _end_if_stopped(stop, world)
@@ -106,7 +105,7 @@ def _train(
             trainer.callbacks.append(ProgressBar(advance))
             trainer.fit()
         step = trainer.state.step
-        checkpoint = trainer.folder / CHECKPOINTS / checkpoint_name(step)
+        checkpoint = trainer.folder.checkpoint(step)
         if not trainer.is_done:
             saved = f"{stop.signal or 'a signal'} received; step {step} is saved in {checkpoint}"
             raise PreemptedError(f"{saved}; run the same command again to continue.")
@@ -136,8 +135,8 @@ def _open_loader(config: RunConfig, world: World) -> PackedLoader:
 
 
 def _result(trainer: Trainer, checkpoint: Path) -> RunResult:
-    last = deque(read_events(trainer.folder / "events.jsonl", "step"), maxlen=1)
+    last = deque(read_events(trainer.folder.events, "step"), maxlen=1)
     event = last[0] if last else {}
     found = [event.get(key) for key in ("loss", "cross_entropy")]
     loss, cross_entropy = (float(value) if isinstance(value, int | float) else math.nan for value in found)
-    return RunResult(trainer.folder, trainer.state.step, loss, cross_entropy, checkpoint)
+    return RunResult(trainer.folder.path, trainer.state.step, loss, cross_entropy, checkpoint)

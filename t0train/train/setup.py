@@ -25,6 +25,7 @@ from t0train.core.files import (
     write_json,
 )
 from t0train.core.lock import hold_folder
+from t0train.core.run_folder import RunFolder
 from t0train.core.stop import StopRequest
 from t0train.data import LoaderState, PackedLoader, Vocabulary
 from t0train.distributed import World, build_engine, precision, require_agreement
@@ -41,7 +42,7 @@ from t0train.model import (
 )
 from t0train.train.callbacks import Checkpointer, EventLogger
 from t0train.train.gpu_memory import probe_memory
-from t0train.train.resume import CHECKPOINTS, ResumePoint, accept, find_resume_point, identity
+from t0train.train.resume import ResumePoint, accept, find_resume_point, identity
 from t0train.train.trainer import Trainer, TrainState
 
 Notify = Callable[[str], None]
@@ -87,7 +88,7 @@ def build_trainer(
     tensors = engine.state()
     load(tensors)
     engine.load_state(tensors)
-    log = EventLog(folder / "events.jsonl", is_open=world.is_first)
+    log = EventLog(folder.events, is_open=world.is_first)
     if world.is_first:
         _write_beginnings(config, loader, folder, point, log, notify)
         _warn_of_disk_use(config, tensors, notify)
@@ -98,18 +99,18 @@ def build_trainer(
         saved_step = manifest.step if point.is_in(folder) else None
     checkpoint = config.train.checkpoint
     writer = CheckpointWriter(
-        folder / CHECKPOINTS, checkpoint.keep, world, checkpoint.asynchronous, config.train.stays_every
+        folder.checkpoints, checkpoint.keep, world, checkpoint.asynchronous, config.train.stays_every
     )
     callbacks = [EventLogger(log), Checkpointer(writer, log, saved_step)]
     return Trainer(config, folder, loader, engine, state, callbacks, stop)
 
 
 def _find_point(
-    config: RunConfig, loader: PackedLoader, folder: Path, resume: str, force_new_mixture: bool, notify: Notify
+    config: RunConfig, loader: PackedLoader, folder: RunFolder, resume: str, force_new_mixture: bool, notify: Notify
 ) -> ResumePoint | None:
-    refuse_linked_folders(folder, folder / CHECKPOINTS)
-    remove_leftovers(folder, exclusive=True)
-    remove_leftovers(folder / CHECKPOINTS, exclusive=True)
+    refuse_linked_folders(folder.path, folder.checkpoints)
+    remove_leftovers(folder.path, exclusive=True)
+    remove_leftovers(folder.checkpoints, exclusive=True)
     point = find_resume_point(resume, folder, notify)
     if point is None:
         return None
@@ -119,18 +120,18 @@ def _find_point(
 
 
 def _write_beginnings(
-    config: RunConfig, loader: PackedLoader, folder: Path, point: ResumePoint | None, log: EventLog, notify: Notify
+    config: RunConfig, loader: PackedLoader, folder: RunFolder, point: ResumePoint | None, log: EventLog, notify: Notify
 ) -> None:
     """The files of a run folder that are there before the first step."""
     for later in point.superseded if point else ():
         notify(
             f"{later.name} of {folder} is now {set_aside(later).name}: the run continues from {point and point.path}."
         )
-    make_folder(folder / CHECKPOINTS)
-    prove_renames(folder / CHECKPOINTS)
-    write_atomic(folder / "config.resolved.yaml", dump_config(config))
+    make_folder(folder.checkpoints)
+    prove_renames(folder.checkpoints)
+    write_atomic(folder.config, dump_config(config))
     changes = point.manifest.changes if point else []
-    write_json(folder / "deviations.json", [deviation.as_dict() for deviation in deviations(config)] + changes)
+    write_json(folder.deviations, [deviation.as_dict() for deviation in deviations(config)] + changes)
     step = point.manifest.step if point else 0
     if point and point.is_in(folder):
         log.rewind(step)

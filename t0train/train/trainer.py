@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from t0train.config import RunConfig
+from t0train.core.run_folder import RunFolder
 from t0train.core.seeds import derive_seed
 from t0train.core.stop import StopRequest
 from t0train.data import LoaderState, PackedLoader, RowBatch, RowPlan
@@ -90,7 +90,7 @@ class Trainer:
     def __init__(
         self,
         config: RunConfig,
-        folder: Path,
+        folder: RunFolder,
         loader: PackedLoader,
         engine: Engine,
         state: TrainState,

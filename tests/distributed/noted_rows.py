@@ -46,7 +46,7 @@ def noting(step: Callable[[Trainer, RowBatch, RowPlan, float], StepMetrics]) -> 
             metrics = step(trainer, rows, plan, waited)
         finally:
             del engine.backward
-        with (trainer.folder / f"rows-{engine.world.rank}.jsonl").open("a") as stream:
+        with (trainer.folder.path / f"rows-{engine.world.rank}.jsonl").open("a") as stream:
             stream.write(json.dumps(learned) + "\n")
         return metrics
 

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from t0train.checkpoint import list_checkpoints, read_manifest
+from t0train.checkpoint import read_manifest
 from t0train.core.events import read_events
+from t0train.core.run_folder import list_checkpoints
 from tests.distributed.forks import Forked
 from tests.distributed.helpers import ENVIRONMENT, assert_same_events, assert_same_state
 from tests.train.helpers import steps_of

@@ -17,11 +17,12 @@ import pytest
 
 from t0train.config import SuiteConfig, SuiteTask
 from t0train.core.errors import UserError
+from t0train.core.run_folder import RunFolder
 from t0train.evals import Request, evaluate_into, open_model, select_checkpoint
 from t0train.evals import answerer as answerer_module
 from t0train.evals.answerer import fingerprint
 from t0train.evals.ranking import rank_tokens
-from t0train.model import T5, find_weights, select_step, selected_step
+from t0train.model import T5, find_weights
 from tests.at_once import after_waiting, killed_while_writing
 from tests.evals.conftest import small_model
 from tests.evals.films import train_on_films, write_films
@@ -335,13 +336,13 @@ def test_a_selection_ends_when_training_goes_on(tmp_path: Path) -> None:
         return folder
 
     folders = [checkpoint(step) for step in (10, 20, 30)]
-    assert selected_step(tmp_path) is None
-    select_step(tmp_path, 20, "s")
+    assert RunFolder(tmp_path).selected_step() is None
+    RunFolder(tmp_path).select(20, "s")
     assert find_weights(tmp_path) == folders[1]
     fourth = checkpoint(40)
-    assert selected_step(tmp_path) is None
+    assert RunFolder(tmp_path).selected_step() is None
     assert find_weights(tmp_path) == fourth
-    select_step(tmp_path, 10, "s")
+    RunFolder(tmp_path).select(10, "s")
     assert find_weights(tmp_path) == folders[0]
     shutil.rmtree(folders[0])
     assert find_weights(tmp_path) == fourth

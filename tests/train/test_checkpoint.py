@@ -14,11 +14,12 @@ import pytest
 import torch
 
 import t0train.checkpoint.writer as module
-from t0train.checkpoint import Manifest, list_checkpoints, read_manifest, read_state
+from t0train.checkpoint import Manifest, read_manifest, read_state
 from t0train.checkpoint.writer import CheckpointWriter, set_aside
 from t0train.config.schema import OptimizerConfig
 from t0train.core.errors import UserError
 from t0train.core.files import remove_leftovers, work_folder
+from t0train.core.run_folder import list_checkpoints
 from t0train.distributed import World
 from t0train.model import T5, init_model, load_model
 from t0train.optim import build_optimizer, optimizer_state

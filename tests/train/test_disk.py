@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from t0train.checkpoint import list_checkpoints, read_manifest
+from t0train.checkpoint import read_manifest
 from t0train.config import RunConfig
 from t0train.core.errors import UserError
+from t0train.core.run_folder import list_checkpoints
 from t0train.train import train
 
 LIMITED = """

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from t0train.checkpoint import list_checkpoints, read_manifest
+from t0train.checkpoint import read_manifest
+from t0train.core.run_folder import list_checkpoints
 from tests.distributed.forks import Forked
 from tests.train.helpers import steps_of
 

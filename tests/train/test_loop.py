@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from t0train.checkpoint import is_temporary, list_checkpoints
+from t0train.checkpoint import is_temporary
 from t0train.config import RunConfig, load_config
 from t0train.core.errors import UserError
 from t0train.core.events import read_events
+from t0train.core.run_folder import list_checkpoints
 from t0train.data import LoaderState, open_loader
 from t0train.distributed import Engine
 from t0train.model import load_model

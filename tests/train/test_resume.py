@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from t0train.checkpoint import list_checkpoints
 from t0train.config import RunConfig
 from t0train.core.errors import UserError
+from t0train.core.run_folder import RunFolder, list_checkpoints
 from t0train.train import train
 from t0train.train.resume import find_resume_point
 from tests.train.helpers import assert_same_state, steps_of
@@ -132,7 +132,7 @@ def test_resume_from_another_folder(
     assert result.steps == 41
     assert [event["step"] for event in steps_of(elsewhere)] == [41]
     with pytest.raises(UserError, match="has checkpoints of its own, up to step-00000040"):
-        find_resume_point(str(straight), run, print)
+        find_resume_point(str(straight), RunFolder(run), print)
 
 
 def test_a_complete_run_returns_its_result(run: Path, straight: Path, configure: Callable[..., RunConfig]) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from t0train.checkpoint import list_checkpoints
 from t0train.config import RunConfig
+from t0train.core.run_folder import list_checkpoints
 from t0train.core.stop import StopRequest
 from t0train.data import open_loader
 from t0train.distributed import World
@@ -64,7 +64,7 @@ def test_a_signal_ends_the_loop_with_a_checkpoint_and_nothing_more_is_due(build:
     assert recorder.calls == [("step", 1), ("step", 2), ("end", 2)]
     assert trainer.is_stopped
     assert not trainer.is_done
-    assert [path.name for path in list_checkpoints(trainer.folder / "checkpoints")] == ["step-00000002"]
+    assert [path.name for path in list_checkpoints(trainer.folder.checkpoints)] == ["step-00000002"]
 
 
 def test_a_step_can_be_taken_by_hand(build: Callable[..., Trainer]) -> None:
