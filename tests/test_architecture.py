@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"core", "config"},
     "toy": {"core", "prompts"},  # prompts: the vocabulary is trained on rendered text
 }
-"""For each room, the rooms that its modules may import, inside functions too. The command line may import all."""
+"""For each package, the packages that its modules may import, inside functions too. The command line may import all."""
 
 NO_TORCH = {"core", "config", "prompts", "tasks", "mixture", "data", "report", "toy", "estimate"}
 TORCH = {
@@ -75,7 +75,7 @@ LAZY = {
 """Libraries that are slow to import: only inside the functions that need them."""
 
 
-def room(path: Path) -> str:
+def package_of(path: Path) -> str:
     parts = path.relative_to(PACKAGE).parts
     return parts[0] if len(parts) > 1 else ""
 
@@ -104,9 +104,9 @@ def _at_import(tree: ast.AST) -> Iterator[ast.AST]:
         yield from _at_import(node)
 
 
-def test_every_room_is_known() -> None:
-    rooms = {room(path) for path in MODULES} - {"", "cli", "_configs"}
-    assert rooms <= set(MAY_IMPORT), "say in MAY_IMPORT what the new room may import"
+def test_every_package_is_known() -> None:
+    packages = {package_of(path) for path in MODULES} - {"", "cli", "_configs"}
+    assert packages <= set(MAY_IMPORT), "say in MAY_IMPORT what the new package may import"
 
 
 @pytest.mark.slow
@@ -116,7 +116,7 @@ def test_imports_go_one_way(name: str) -> None:
     wrong = [
         f"{path.relative_to(PACKAGE)} imports {found}"
         for path in MODULES
-        if room(path) == name
+        if package_of(path) == name
         for found in imports(path)
         if found.startswith("t0train.") and found.split(".")[1] not in allowed | {"__version__"}
     ]
@@ -136,11 +136,11 @@ def test_no_import_circle() -> None:
     list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
 
 
-def test_rooms_without_torch_name_it_nowhere() -> None:
+def test_packages_without_torch_name_it_nowhere() -> None:
     wrong = [
         f"{path.relative_to(PACKAGE)} imports {found}"
         for path in MODULES
-        if room(path) in NO_TORCH
+        if package_of(path) in NO_TORCH
         for found in imports(path)
         if any(found == name or found.startswith(f"{name}.") for name in TORCH)
     ]

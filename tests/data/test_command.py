@@ -103,7 +103,7 @@ def test_help_needs_no_heavy_library() -> None:
     assert "Example: t0train data prepare" in done.stdout
 
 
-def test_the_data_room_imports_no_torch() -> None:
+def test_the_data_package_imports_no_torch() -> None:
     program = "import sys, t0train.data; print(sorted({'torch', 'transformers', 'datasets'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
