@@ -73,17 +73,17 @@ def _best_fit(inputs: list[int], targets: list[int], max_inputs: int, max_target
     """Largest example first, each onto the fullest row that still holds it: least input room, then target room."""
     largest = np.maximum(np.array(inputs) / max_inputs, np.array(targets) / max_targets)
     rows: list[list[int]] = []
-    open_loader: list[tuple[int, int, int]] = []  # (input room, target room, row), ascending
+    open_rows: list[tuple[int, int, int]] = []  # (input room, target room, row), ascending
     for i in np.argsort(-largest, kind="stable").tolist():
         need_inputs, need_targets = inputs[i], targets[i]
-        k = bisect_left(open_loader, (need_inputs, need_targets))
-        while k < len(open_loader) and open_loader[k][1] < need_targets:
+        k = bisect_left(open_rows, (need_inputs, need_targets))
+        while k < len(open_rows) and open_rows[k][1] < need_targets:
             k += 1
-        if k < len(open_loader):
-            input_room, target_room, row = open_loader.pop(k)
+        if k < len(open_rows):
+            input_room, target_room, row = open_rows.pop(k)
             rows[row].append(i)
         else:
             input_room, target_room, row = max_inputs, max_targets, len(rows)
             rows.append([i])
-        insort(open_loader, (input_room - need_inputs, target_room - need_targets, row))
+        insort(open_rows, (input_room - need_inputs, target_room - need_targets, row))
     return rows
