@@ -17,7 +17,7 @@ from t0train.config import load_config
 from t0train.core.events import read_events
 from t0train.data import prepare
 from t0train.toy import build_toy
-from t0train.train import train
+from t0train.training import train
 
 _STEPS, _BREAK = 6, 4
 _LIMITS = {"fp32": EXACT, "bf16": 0.01}  # FSDP and DeepSpeed round weights to bf16 that `single` leaves in fp32

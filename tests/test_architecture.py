@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "optim": {"core", "config"},
     "estimate": {"core", "config"},
     "distributed": {"core", "config", "data", "model", "optim"},
-    "train": {
+    "training": {
         "core",
         "config",
         "prompts",
@@ -60,7 +60,7 @@ TORCH = {
     "t0train.model",
     "t0train.optim",
     "t0train.distributed",
-    "t0train.train",
+    "t0train.training",
 }
 LAZY = {
     "datasets",

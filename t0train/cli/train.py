@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from t0train.config import RunConfig, SuiteConfig
-    from t0train.train import RunResult
+    from t0train.training import RunResult
 
 
 def command(
@@ -92,7 +92,7 @@ def _train(config: RunConfig, resume: str, force_new_mixture: bool) -> tuple[Run
     selection = load_suite(config.train.select) if config.train.select else None
 
     from t0train.distributed import find_place  # after the checks: torch takes seconds to import
-    from t0train.train import train
+    from t0train.training import train
 
     is_first = find_place().rank == 0
     if is_first:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from t0train.config import load_config
-from t0train.train import train
+from t0train.training import train
 from tests.cli.test_eval import Ended, t0train
 from tests.evals.films import train_on_films, train_vocabulary, write_films
 

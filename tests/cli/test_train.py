@@ -1,4 +1,4 @@
-"""`t0train train` on the command line; whole runs are in tests/train."""
+"""`t0train train` on the command line; whole runs are in tests/training."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from t0train.config.run_identity import VOCABULARY
 from t0train.data import load_vocabulary
 from t0train.distributed import World
 from t0train.model import T5, init_weights
-from tests.train.conftest import VOCABULARY_SIZE, one_thread, world
+from tests.training.conftest import VOCABULARY_SIZE, one_thread, world
 
 __all__ = ["models", "one_thread", "world"]
 

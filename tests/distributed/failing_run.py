@@ -10,13 +10,13 @@ from types import SimpleNamespace
 
 import torch
 
-import t0train.train.callbacks
-import t0train.train.run
+import t0train.training.callbacks
+import t0train.training.run
 from t0train.cli.main import main
 from t0train.core.errors import UserError
 from t0train.optim.adafactor import local
-from t0train.train import Trainer
-from t0train.train.setup import build_trainer
+from t0train.training import Trainer
+from t0train.training.setup import build_trainer
 
 torch.set_num_threads(1)
 how, step, rank = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -51,11 +51,11 @@ def interrupted(*arguments):  # type: ignore[no-untyped-def]
     trainer = build_trainer(*arguments)
     if how == "early clock" and trainer.world.rank == rank:
         clock = SimpleNamespace(perf_counter=time.perf_counter, monotonic=lambda: time.monotonic() + 3600)
-        vars(t0train.train.callbacks)["time"] = clock
+        vars(t0train.training.callbacks)["time"] = clock
     return trainer
 
 
-t0train.train.run.build_trainer = interrupted  # type: ignore[attr-defined]
+t0train.training.run.build_trainer = interrupted  # type: ignore[attr-defined]
 Trainer.step = spoiled  # type: ignore[method-assign]
 sys.argv = ["t0train", *sys.argv[4:]]
 main()

@@ -25,7 +25,7 @@ from types import SimpleNamespace
 from t0train.cli.main import main
 from t0train.distributed import launch
 
-IMPORTED = ("torch._dynamo", "pandas", "t0train.cli.main", "t0train.train")  # by the server; the first two come late
+IMPORTED = ("torch._dynamo", "pandas", "t0train.cli.main", "t0train.training")  # by the server; the first two come late
 PATIENCE_S = 3.0
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.train.helpers import steps_of, tensors
+from tests.training.helpers import steps_of, tensors
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

@@ -16,10 +16,10 @@ from t0train.config import load_config
 from t0train.core.stop import StopRequest
 from t0train.distributed import find_place, join
 from t0train.model import compile_blocks
-from t0train.train import Trainer
-from t0train.train import setup as setup_module
-from t0train.train.run import _train
-from t0train.train.setup import ignore
+from t0train.training import Trainer
+from t0train.training import setup as setup_module
+from t0train.training.run import _train
+from t0train.training.setup import ignore
 from tests.distributed.noted_rows import noting
 
 torch.set_num_threads(1)

@@ -14,7 +14,7 @@ from torch import Tensor
 from t0train.config import RunConfig
 from t0train.data import LoaderState, RowBatch, RowPlan, open_loader
 from t0train.model import Batch
-from t0train.train import StepMetrics, Trainer
+from t0train.training import StepMetrics, Trainer
 
 Rows = list[tuple[int, str]]  # identity of a row and a hash of all that is on it
 

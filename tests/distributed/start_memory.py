@@ -17,7 +17,7 @@ import torch
 from t0train.config import load_config
 from t0train.data import open_loader
 from t0train.distributed import find_place, join
-from t0train.train.setup import build_trainer
+from t0train.training.setup import build_trainer
 
 
 def anonymous_bytes() -> int:

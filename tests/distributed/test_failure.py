@@ -16,7 +16,7 @@ from t0train.core.events import read_events
 from t0train.core.stop import StopRequest
 from t0train.distributed.launch import _wait
 from tests.distributed.helpers import ENVIRONMENT, assert_same_events, ends, start_like_srun, torchrun
-from tests.train.helpers import steps_of, wait_for_step
+from tests.training.helpers import steps_of, wait_for_step
 
 SCRIPT = str(Path(__file__).with_name("failing_run.py"))
 SETTINGS = ("train.batch.rows=6", "train.checkpoint.every=2", "train.canary=false", "train.timeout_s=20")

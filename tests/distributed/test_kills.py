@@ -24,7 +24,7 @@ from t0train.core.events import read_events
 from t0train.core.run_folder import list_checkpoints
 from tests.distributed.forks import Forked
 from tests.distributed.helpers import ENVIRONMENT, assert_same_events, assert_same_state
-from tests.train.helpers import steps_of
+from tests.training.helpers import steps_of
 
 KILLS = int(os.environ.get("T0TRAIN_KILLS", "50"))
 IN_NEW_INTERPRETERS = 4

@@ -15,9 +15,9 @@ from t0train.config.run_identity import VOCABULARY
 from t0train.data import load_vocabulary
 from t0train.distributed import World
 from t0train.model import T5, init_weights
-from t0train.train import train
+from t0train.training import train
 from tests.distributed.helpers import assert_same_events, run_cases, torchrun
-from tests.train.conftest import VOCABULARY_SIZE
+from tests.training.conftest import VOCABULARY_SIZE
 
 COMMON = ["train.steps=3", "train.batch={rows: 6, micro_rows: 2}", "train.checkpoint.every=3"]
 

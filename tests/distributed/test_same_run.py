@@ -12,8 +12,8 @@ import torch
 from t0train.config import load_config
 from t0train.core.events import read_events
 from t0train.model import load_model
-from t0train.train import Trainer, train
-from t0train.train.setup import ignore
+from t0train.training import Trainer, train
+from t0train.training.setup import ignore
 from tests.distributed.helpers import (
     assert_same_events,
     assert_same_parameters,
@@ -23,7 +23,7 @@ from tests.distributed.helpers import (
     run_cases,
 )
 from tests.distributed.noted_rows import noting, rows_by_step, rows_of_stream
-from tests.train.helpers import steps_of, tensors
+from tests.training.helpers import steps_of, tensors
 
 UNTIED = ("train.steps=20", "train.batch={rows: 12, micro_rows: 2}", "model.dropout=0.1")
 TIED = ("train.steps=20", "train.batch={rows: 12, micro_rows: 4}", "model.dropout=0.0")

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.distributed.helpers import ENVIRONMENT, assert_same_events
-from tests.train.helpers import steps_of, wait_for_step
+from tests.training.helpers import steps_of, wait_for_step
 
 START_S, TIMEOUT_S = 180, 20
 IS_ROOT = os.geteuid() == 0

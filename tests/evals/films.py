@@ -11,7 +11,7 @@ import sentencepiece
 from t0train.config import load_config
 from t0train.data import prepare
 from t0train.tasks import Dataset
-from t0train.train import train
+from t0train.training import train
 
 COLOURS = ("red", "green", "blue")
 ROWS: list[dict[str, Any]] = [

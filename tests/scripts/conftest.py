@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.train.conftest import world
+from tests.training.conftest import world
 
 __all__ = ["world"]

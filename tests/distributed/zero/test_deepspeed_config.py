@@ -14,7 +14,7 @@ from t0train.config.schema import DeepSpeedConfig, TrainConfig
 from t0train.core.errors import UserError
 from t0train.distributed.zero.deepspeed_config import deepspeed_config
 from tests.distributed.helpers import ENVIRONMENT
-from tests.train.helpers import steps_of
+from tests.training.helpers import steps_of
 
 ZERO = "zero_optimization"
 
@@ -144,7 +144,7 @@ def test_a_second_run_in_one_process_is_refused(world: Path, tmp_path: Path) -> 
     """In a process of its own, as DeepSpeed leaves traces."""
     program = f"""
 from t0train.config import load_config
-from t0train.train import train
+from t0train.training import train
 for name in "ab":
     keys = ["train.steps=1", "train.canary=false", "train.strategy=deepspeed", f"output={tmp_path}/{{name}}"]
     train(load_config("{world / "run.yaml"}", keys))

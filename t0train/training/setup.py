@@ -40,10 +40,10 @@ from t0train.model import (
     meta_model,
     open_initial_weights,
 )
-from t0train.train.callbacks import Checkpointer, EventLogger
-from t0train.train.gpu_memory import probe_memory
-from t0train.train.resume import ResumePoint, accept, find_resume_point, identity
-from t0train.train.trainer import Trainer, TrainState
+from t0train.training.callbacks import Checkpointer, EventLogger
+from t0train.training.gpu_memory import probe_memory
+from t0train.training.resume import ResumePoint, accept, find_resume_point, identity
+from t0train.training.trainer import Trainer, TrainState
 
 Notify = Callable[[str], None]
 """Takes a remark for the user."""
@@ -69,7 +69,7 @@ def build_trainer(
     Args:
         config: the run.
         loader: its rows.
-        resume: see `t0train.train.train`.
+        resume: see `t0train.training.train`.
         world: the processes.
         force_new_mixture: continue from a checkpoint of another mixture.
         notify: takes remarks for the user.

@@ -12,9 +12,9 @@ import pytest
 from t0train.config import RunConfig
 from t0train.core.errors import UserError
 from t0train.core.run_folder import RunFolder, list_checkpoints
-from t0train.train import train
-from t0train.train.resume import find_resume_point
-from tests.train.helpers import assert_same_state, steps_of
+from t0train.training import train
+from t0train.training.resume import find_resume_point
+from tests.training.helpers import assert_same_state, steps_of
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_another_vocabulary_is_refused(
     run: Path, world: Path, configure: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
     from t0train.data import prepare
-    from tests.train.conftest import write_vocabulary
+    from tests.training.conftest import write_vocabulary
 
     write_vocabulary(tmp_path / "other.model", ["another text for another vocabulary " * 20, "red green blue"])
     config = configure(f"data.vocabulary={tmp_path / 'other.model'}", f"data.store={tmp_path / 'store'}")

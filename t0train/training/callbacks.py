@@ -15,10 +15,10 @@ from t0train.core.progress import Advance
 from t0train.data import RowBatch, RowPlan
 from t0train.model import graph_count
 from t0train.optim import Adafactor
-from t0train.train.gpu_memory import memory_facts
-from t0train.train.resume import identity
-from t0train.train.step import refuse_non_finite_state
-from t0train.train.trainer import Callback, StepMetrics, Trainer
+from t0train.training.gpu_memory import memory_facts
+from t0train.training.resume import identity
+from t0train.training.step import refuse_non_finite_state
+from t0train.training.trainer import Callback, StepMetrics, Trainer
 
 
 class EventLogger(Callback):

@@ -20,10 +20,10 @@ from t0train.data import LoaderState, open_loader
 from t0train.distributed import Engine
 from t0train.model import load_model
 from t0train.optim import learning_rate
-from t0train.train import NonFiniteError, train
-from t0train.train.callbacks import rows_hash
-from t0train.train.setup import run_lock
-from tests.train.helpers import assert_same_state, start_training, steps_of, tensors, wait_for_step
+from t0train.training import NonFiniteError, train
+from t0train.training.callbacks import rows_hash
+from t0train.training.setup import run_lock
+from tests.training.helpers import assert_same_state, start_training, steps_of, tensors, wait_for_step
 
 
 def test_the_run_folder(straight: Path, world: Path) -> None:

@@ -14,8 +14,8 @@ from t0train.data import RowBatch, build_rows
 from t0train.distributed import World, build_engine
 from t0train.distributed.engine import Engine
 from t0train.model import T5, Batch, init_model
-from t0train.train import NonFiniteError
-from t0train.train.step import Gradients, clip_factor, compute_gradients, micro_batches, refuse_non_finite
+from t0train.training import NonFiniteError
+from t0train.training.step import Gradients, clip_factor, compute_gradients, micro_batches, refuse_non_finite
 from tests.model.oracle import grad_of
 
 DENOMINATORS = ("padded", "tokens", "examples")

@@ -155,7 +155,7 @@ def one_thread() -> Iterator[None]:
 def straight(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run folder of 40 steps without a break."""
     from t0train.config import load_config
-    from t0train.train import train
+    from t0train.training import train
 
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("straight") / "run"

@@ -13,9 +13,9 @@ from t0train.config import RunConfig
 from t0train.core.errors import UserError
 from t0train.core.events import read_events
 from t0train.model import compile_blocks
-from t0train.train import setup as setup_module
-from t0train.train import train
-from tests.train.helpers import assert_same_state, steps_of
+from t0train.training import setup as setup_module
+from t0train.training import train
+from tests.training.helpers import assert_same_state, steps_of
 
 pytestmark = pytest.mark.slow
 

@@ -15,8 +15,8 @@ from t0train.core.stop import StopRequest
 from t0train.data import LoaderState, PackedLoader, RowBatch, RowPlan
 from t0train.distributed import Engine
 from t0train.optim import learning_rate
-from t0train.train.gpu_memory import explain_out_of_memory
-from t0train.train.step import Gradients, clip_factor, compute_gradients, refuse_non_finite
+from t0train.training.gpu_memory import explain_out_of_memory
+from t0train.training.step import Gradients, clip_factor, compute_gradients, refuse_non_finite
 
 
 @dataclass

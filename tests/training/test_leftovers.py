@@ -16,7 +16,7 @@ import pytest
 from t0train.checkpoint import read_manifest
 from t0train.core.run_folder import list_checkpoints
 from tests.distributed.forks import Forked
-from tests.train.helpers import steps_of
+from tests.training.helpers import steps_of
 
 KILLS = int(os.environ.get("T0TRAIN_LEFTOVER_KILLS", "6"))
 

@@ -16,7 +16,7 @@ from t0train.checkpoint import read_manifest
 from t0train.config import RunConfig
 from t0train.core.errors import UserError
 from t0train.core.run_folder import list_checkpoints
-from t0train.train import train
+from t0train.training import train
 
 LIMITED = """
 import resource, sys

@@ -13,10 +13,10 @@ from t0train.core.errors import UserError
 from t0train.data import RowBatch
 from t0train.distributed import Engine, World
 from t0train.model import Batch, initial_model
-from t0train.train import gpu_memory as memory_module
-from t0train.train import train
-from t0train.train.gpu_memory import GpuMemory, explain_out_of_memory, largest_rows, memory_facts, probe_memory
-from tests.train.helpers import assert_same_state, steps_of
+from t0train.training import gpu_memory as memory_module
+from t0train.training import train
+from t0train.training.gpu_memory import GpuMemory, explain_out_of_memory, largest_rows, memory_facts, probe_memory
+from tests.training.helpers import assert_same_state, steps_of
 
 GIB = 2**30
 XL = {"model": {"start": "random", "size": "xl", "attention": "eager"}, "train": {"batch": {"rows": 1024}}}

@@ -22,7 +22,7 @@ from t0train.model import T5, init_model, load_model
 from t0train.optim import build_optimizer, optimizer_state
 from tests.cli.test_eval import t0train
 from tests.evals.films import train_on_films, write_films
-from tests.train.planted import Payload, change_metadata, compress_first, seal
+from tests.training.planted import Payload, change_metadata, compress_first, seal
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from t0train.core.run_folder import list_checkpoints
 from t0train.core.stop import StopRequest
 from t0train.data import open_loader
 from t0train.distributed import World
-from t0train.train import Callback, StepMetrics, Trainer
-from t0train.train.setup import build_trainer
+from t0train.training import Callback, StepMetrics, Trainer
+from t0train.training.setup import build_trainer
 
 
 class Recorder(Callback):

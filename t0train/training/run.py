@@ -18,10 +18,10 @@ from t0train.core.stop import StopRequest, stop_on_signals
 from t0train.data import PackedLoader, open_loader
 from t0train.distributed import World, code_and_settings, find_place, join, require_agreement
 from t0train.mixture import check_leaks, describe_leaks, leak_notes
-from t0train.train.callbacks import ProgressBar
-from t0train.train.resume import identity
-from t0train.train.setup import Notify, build_trainer, ignore, run_lock
-from t0train.train.trainer import Trainer
+from t0train.training.callbacks import ProgressBar
+from t0train.training.resume import identity
+from t0train.training.setup import Notify, build_trainer, ignore, run_lock
+from t0train.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
