@@ -79,7 +79,7 @@ def _run(strategy: str, folder: Path, steps: int, settings: tuple[str, ...]) -> 
         train(load_config("toy", overrides), say=lambda remark: None)
         return folder
     # a process of its own: DeepSpeed keeps to the first process group that it sees
-    command = [sys.executable, "-m", "t0train.cli.main", "train", "toy", *overrides]
+    command = [sys.executable, "-m", "t0train", "train", "toy", *overrides]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own arguments)
     if ended.returncode:
         raise RuntimeError(f"{' '.join(command[1:])} ended with {ended.returncode}:\n{ended.stderr[-2000:]}")

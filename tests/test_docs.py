@@ -95,9 +95,7 @@ def test_python_page_runs(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     setup = [words for words in commands(ROOT / "docs" / "api.md") if words]
     for words in setup:
-        subprocess.run(
-            [sys.executable, "-m", "t0train.cli.main", *words], cwd=tmp_path, check=True, capture_output=True
-        )
+        subprocess.run([sys.executable, "-m", "t0train", *words], cwd=tmp_path, check=True, capture_output=True)
     program = "import torch\ntorch.set_num_threads(1)\n" + "\n".join(blocks(text, "python"))
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -17,10 +17,10 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from t0train import __version__
 from t0train.core.errors import UserError
 from t0train.core.hashing import content_hash, first_damage
 from t0train.core.run_folder import MANIFEST
+from t0train.core.version import t0train_version
 
 STATE, MODEL, LATEST = "state", "model.json", "latest"
 METADATA = ".metadata"
@@ -29,7 +29,7 @@ METADATA = ".metadata"
 def _versions() -> dict[str, str]:
     import torch
 
-    return {"t0train": __version__, "torch": torch.__version__, "python": platform.python_version()}
+    return {"t0train": t0train_version(), "torch": torch.__version__, "python": platform.python_version()}
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

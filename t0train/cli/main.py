@@ -8,7 +8,6 @@ import traceback
 
 import typer
 
-from t0train import __version__
 from t0train.cli import config, data, estimate, eval, export, generate, mixture, prompts, report, toy, train
 from t0train.core.errors import (
     EXIT_BAD_INPUT,
@@ -21,6 +20,7 @@ from t0train.core.errors import (
     UserError,
 )
 from t0train.core.processes import leave
+from t0train.core.version import t0train_version
 
 app = typer.Typer(
     name="t0train",
@@ -34,7 +34,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(__version__)
+        typer.echo(t0train_version())
         raise typer.Exit
 
 
@@ -105,7 +105,3 @@ def _run() -> int:
 
 def _say(sentence: str) -> None:
     print(sentence, file=sys.stderr)
-
-
-if __name__ == "__main__":
-    main()

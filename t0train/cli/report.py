@@ -23,7 +23,7 @@ def command(
     """
     from t0train.report import headlines, read_runs, write_report
 
-    page = write_report(runs, out or (runs[0] if len(runs) == 1 else runs[0].resolve().parent) / "report")
+    page = write_report(runs, out)
     if as_json:
         accuracy = [line._asdict() for line in headlines(read_runs(runs))]
         print(json.dumps({"html": str(page), "markdown": str(page.with_suffix(".md")), "accuracy": accuracy}, indent=2))

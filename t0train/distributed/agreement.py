@@ -10,11 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from t0train import __version__
 from t0train.config import RunConfig
 from t0train.config.deviations import flatten
 from t0train.core.errors import UserError
 from t0train.core.hashing import content_hash, file_sha256
+from t0train.core.version import t0train_version
 from t0train.distributed.world import World
 
 Facts = Mapping[str, Any]
@@ -31,7 +31,7 @@ def code_and_settings(config: RunConfig) -> Facts:
     """What decides a run before anything is opened: the code, the libraries that compute, and every key."""
     keys = {key: value for key, value, *_ in flatten(config) if key not in _OF_MACHINE}
     return {
-        "t0train (version)": __version__,
+        "t0train (version)": t0train_version(),
         "t0train (hash of its source files)": _source_hash(),
         **{f"{library} (version)": version(library) for library in ("torch", "numpy")},
         **json.loads(json.dumps(keys)),

@@ -41,7 +41,7 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
         LAUNCHER: "True",
     }
     shared.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    command = [sys.executable, "-m", "t0train.cli.main", *arguments]
+    command = [sys.executable, "-m", "t0train", *arguments]
     with stop_on_signals() as stop, _children() as children:
         for rank in range(processes):
             here = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}

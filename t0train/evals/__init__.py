@@ -2,13 +2,13 @@
 
 from t0train.core.bootstrap import paired_difference
 from t0train.evals.answerer import fingerprint
-from t0train.evals.evaluation import evaluate
+from t0train.evals.evaluation import evaluate_model
 from t0train.evals.generation import Generator
 from t0train.evals.models import Subject, open_model
 from t0train.evals.ranking import rank, rank_tokens
 from t0train.evals.results import Results, check_folder
 from t0train.evals.selection import Selection, select_checkpoint
-from t0train.evals.session import Request, evaluate_into
+from t0train.evals.session import Request, evaluate, evaluate_into
 from t0train.evals.statistics import summarise
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "check_folder",
     "evaluate",
     "evaluate_into",
+    "evaluate_model",
     "fingerprint",
     "open_model",
     "paired_difference",

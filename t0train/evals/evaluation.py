@@ -24,7 +24,7 @@ from t0train.model import T5, check_vocabulary_size
 from t0train.tasks import Dataset
 
 
-def evaluate(
+def evaluate_model(
     model: T5,
     vocabulary: Vocabulary,
     suite: SuiteConfig,

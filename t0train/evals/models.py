@@ -62,8 +62,8 @@ class Subject:
         }
 
 
-def open_model(source: str, untrained: bool = False) -> Subject:
-    """Load a model to evaluate.
+def open_model(source: str | Path, untrained: bool = False) -> Subject:
+    """Load a model with its vocabulary, ready to be evaluated.
 
     Args:
         source: run folder (its selected checkpoint, else the newest), checkpoint, exported folder, or hub id.
@@ -73,6 +73,7 @@ def open_model(source: str, untrained: bool = False) -> Subject:
         UserError: nothing there, a damaged checkpoint, another vocabulary than the run was trained with, or `untrained`
             of something that is no run.
     """
+    source = str(source)
     folder = RunFolder.of(source)
     if folder is None:
         if untrained:

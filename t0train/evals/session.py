@@ -15,7 +15,7 @@ from t0train.core.lock import hold_folder
 from t0train.core.progress import say
 from t0train.core.run_folder import RunFolder, step_of
 from t0train.evals.answerer import fingerprint
-from t0train.evals.evaluation import evaluate
+from t0train.evals.evaluation import evaluate_model
 from t0train.evals.models import model_name, open_model, refuse_no_model
 from t0train.evals.parallel import Work, answer_in_processes
 from t0train.evals.results import RESULTS, Results, check_folder
@@ -60,7 +60,7 @@ class Request:
         return load_suite(suite)
 
     def options(self, suite: SuiteConfig) -> dict[str, Any]:
-        """The suite and where its rows are, as arguments for `evaluate`."""
+        """The suite and where its rows are, as arguments for `evaluate_model`."""
         run = run_config_of(self.model)
         catalogue = suite.catalogue or (run.data.catalogue if run else "")
         templates = suite.templates or (run.data.templates if run else [])
@@ -93,6 +93,37 @@ class Request:
         return inside
 
 
+def evaluate(
+    model: str | Path,
+    suite: str | Path = "",
+    *,
+    data: str | Path = "",
+    store: str | Path = "",
+    limit: int | None = None,
+    untrained: bool = False,
+    processes: int = 1,
+    out: str | Path | None = None,
+) -> Results:
+    """Score a model on a suite as `t0train eval` does, and write the results: for notebooks and scripts.
+
+    Args:
+        model: a run folder, a checkpoint of a run, an exported folder, or a hub id.
+        suite: a name in configs/evals/ or a YAML file; empty for the suite of the model's run.
+        data: folder with rows, or `hub`; empty for the source of the suite or the run.
+        store: folder of the token store; empty for the run's.
+        limit: score at most this many rows of each dataset.
+        untrained: score the run's model as it was before step 1.
+        processes: how many share the work, each with its own copy of the model.
+        out: folder for the results; default: `RUN/eval/SUITE` (see `Request.default_folder`).
+
+    Raises:
+        UserError: bad input; the folder holds results of another model or suite, or cannot be written to.
+    """
+    request = Request(str(model), str(suite), str(data), str(store), limit, untrained, processes)
+    chosen = request.load_suite()
+    return evaluate_into(Path(out) if out else request.default_folder(chosen), request, chosen)
+
+
 def evaluate_into(folder: Path, request: Request, suite: SuiteConfig, answers: Path | None = None) -> Results:
     """Evaluate, and write results into a folder. What the folder of answers holds already is not asked for again.
 
@@ -112,7 +143,7 @@ def evaluate_into(folder: Path, request: Request, suite: SuiteConfig, answers: P
         if request.processes > 1:
             answer_in_processes(Work(request.model, request.untrained, options, answers, request.processes))
         subject = open_model(request.model, request.untrained)
-        results = evaluate(subject.model, subject.vocabulary, **options, facts=subject.facts, answers=answers)
+        results = evaluate_model(subject.model, subject.vocabulary, **options, facts=subject.facts, answers=answers)
         results = replace(results, not_held_out=_not_held_out(request, suite))
         results.write(folder)
     return results

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from t0train import __version__
 from t0train.core.markup import escape_markdown, printable
+from t0train.core.version import t0train_version
 from t0train.report.figures import INK
 from t0train.report.parts import Picture, Section
 
@@ -33,7 +33,7 @@ def html(title: str, sections: Sequence[Section]) -> str:
 
 
 def _values(title: str, sections: Sequence[Section]) -> dict[str, object]:
-    return {"title": title, "sections": sections, "version": __version__}
+    return {"title": title, "sections": sections, "version": t0train_version()}
 
 
 def _environment(autoescape: bool) -> Environment:

@@ -15,12 +15,13 @@ from t0train.report.parts import Picture
 from t0train.report.runs import read_runs
 
 
-def write_report(runs: Sequence[Path], out: Path) -> Path:
+def write_report(runs: str | Path | Sequence[str | Path], out: str | Path | None = None) -> Path:
     """Write `report.md` with its figures (PNG and SVG) and the self-contained `report.html` into `out`.
 
     Args:
-        runs: run folders; several are compared, in this order.
-        out: folder for the report; created if need be.
+        runs: a run folder, or several, which are compared in this order.
+        out: folder for the report, created if need be; default: `report` in the run folder, or for several in the
+            folder that the first one is in.
 
     Returns:
         The path of `report.html`.
@@ -29,10 +30,12 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
         UserError: not a run folder, a damaged file in it, a folder that cannot be written to, or one in a run folder
             that is a symbolic link.
     """
-    if not runs:
+    folders = [Path(runs)] if isinstance(runs, str | Path) else [Path(run) for run in runs]
+    if not folders:
         raise UserError("a report needs at least one run folder.")
-    found = read_runs(list(runs))
-    for run in runs:
+    out = Path(out) if out else (folders[0] if len(folders) == 1 else folders[0].resolve().parent) / "report"
+    found = read_runs(folders)
+    for run in folders:
         if run in out.parents:
             refuse_linked_folders(run, out)
     title = "Report on " + " and ".join(run.name for run in found)

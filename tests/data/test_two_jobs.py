@@ -18,7 +18,7 @@ import yaml
 from t0train.data import open_loader, verify_store
 from tests.data.conftest import Configure, train_vocabulary
 
-PREPARE = [sys.executable, "-m", "t0train.cli.main", "data", "prepare"]
+PREPARE = [sys.executable, "-m", "t0train", "data", "prepare"]
 
 
 @pytest.fixture

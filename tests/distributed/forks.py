@@ -120,7 +120,7 @@ class _Fork:
         _main(arguments)
 
     def begin(self, command: Sequence[str], environment: dict[str, str]) -> _Fork:
-        assert command[:3] == [sys.executable, "-m", "t0train.cli.main"]
+        assert command[:3] == [sys.executable, "-m", "t0train"]
         with os.fdopen(self._tell, "w") as stream:
             json.dump([command[3:], environment], stream)
         return self

@@ -22,7 +22,7 @@ def refusal(
     world: Path, output: Path, of_last: Sequence[str] = (), environment_of_last: Mapping[str, str] | None = None
 ) -> str:
     """What two processes of a run say, of which the second has other arguments or variables."""
-    command = ("-P", "-m", "t0train.cli.main", "train", str(world / "run.yaml"), f"output={output}", *SETTINGS)
+    command = ("-P", "-m", "t0train", "train", str(world / "run.yaml"), f"output={output}", *SETTINGS)
     found = ends(
         start_like_srun(2, *command, of_last=of_last, environment_of_last=environment_of_last), timeout=START_S
     )

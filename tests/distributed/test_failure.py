@@ -48,7 +48,7 @@ def test_one_failure_ends_all(world: Path, tmp_path: Path, how: str, rank: int, 
 
 def test_a_loss_that_is_not_finite_is_told_once_with_the_tasks_of_all(world: Path, tmp_path: Path) -> None:
     settings = (str(world / "run.yaml"), f"output={tmp_path / 'run'}", "optimizer.lr=1e38", *SETTINGS)
-    found = ends(start_like_srun(2, "-m", "t0train.cli.main", "train", *settings), START_S)
+    found = ends(start_like_srun(2, "-m", "t0train", "train", *settings), START_S)
     assert [code for code, _ in found] == [2, 2]
     (message,) = [stderr for _, stderr in found if "error: step 2: the loss is nan" in stderr]
     concerned = sum(int(count) for count in re.findall(r"(?:colours|counting)\w+ \((\d+)\)", message))
@@ -178,7 +178,7 @@ def test_a_process_that_a_signal_ends_before_it_can_note_it(capsys: pytest.Captu
 
 
 def launcher(world: Path, output: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "t0train.cli.main", "train", str(world / "run.yaml"), f"output={output}"]
+    command = [sys.executable, "-m", "t0train", "train", str(world / "run.yaml"), f"output={output}"]
     return subprocess.Popen([*command, *SETTINGS, *arguments], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
 
 

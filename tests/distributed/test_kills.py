@@ -38,7 +38,7 @@ def start(world: Path, output: Path, *settings: str, is_forked: bool = True) -> 
     if is_forked:
         return Forked(arguments, 2)
     return subprocess.Popen(
-        [sys.executable, "-m", "t0train.cli.main", *arguments, "--nproc", "2"],
+        [sys.executable, "-m", "t0train", *arguments, "--nproc", "2"],
         env=ENVIRONMENT,
         stderr=subprocess.PIPE,
         text=True,

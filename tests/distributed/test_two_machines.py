@@ -70,7 +70,7 @@ class Machine:
                 f"is_host={number == 0}",
                 f"--max-restarts={restarts}",
                 "-m",
-                "t0train.cli.main",
+                "t0train",
                 "train",
                 str(world / "run.yaml"),
             ),

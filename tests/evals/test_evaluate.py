@@ -18,7 +18,7 @@ from t0train.config import SuiteConfig
 from t0train.core.errors import UserError
 from t0train.core.seeds import derive_seed
 from t0train.data import Vocabulary, load_vocabulary
-from t0train.evals import evaluate, rank
+from t0train.evals import evaluate_model, rank
 from t0train.prompts import Rendered, load_templates
 from t0train.tasks import Dataset, load_catalogue, open_table
 from tests.evals.conftest import small_model
@@ -35,7 +35,7 @@ def suite(**entry: Any) -> SuiteConfig:
 
 
 def run(films: Path, vocabulary: Vocabulary, chosen: SuiteConfig | None = None, **options: Any) -> Any:
-    return evaluate(
+    return evaluate_model(
         small_model(vocabulary.size),
         vocabulary,
         chosen or suite(),
@@ -255,7 +255,7 @@ def test_scores_are_divided_by_tokens_or_characters(
     for normalise, right in (("sum", [1, 1]), ("mean_tokens", [0, 1]), ("mean_chars", [0, 0])):
         entry = {"dataset": "two", "kind": "bigbench", "normalise": normalise}
         chosen = SuiteConfig.model_validate({"name": "two", "tasks": [entry]})
-        results = evaluate(small_model(vocabulary.size), vocabulary, chosen, source=str(tmp_path))
+        results = evaluate_model(small_model(vocabulary.size), vocabulary, chosen, source=str(tmp_path))
         lines = results.scores.to_pylist()
         assert [line["right"] for line in lines] == right
         assert [sorted(line["scores"]) for line in lines] == [[-2, -1], [-4, -1]]  # sums are kept
@@ -280,7 +280,7 @@ def test_bad_input_gives_one_message(films: Path, vocabulary: Vocabulary) -> Non
     with pytest.raises(UserError, match=r"(?s)none of the suite's 2 tables.*films \(test\): .*imdb \(validation\): "):
         run(films, vocabulary, chosen=missing, catalogue={**load_catalogue(), **CATALOGUE})
     with pytest.raises(UserError, match=r"vocabulary .* has .* pieces, but the model's embedding has 100 rows"):
-        evaluate(small_model(100), vocabulary, suite())
+        evaluate_model(small_model(100), vocabulary, suite())
 
 
 def with_scorer(monkeypatch: pytest.MonkeyPatch, score: Callable[[str, int, list[np.ndarray]], np.ndarray]) -> None:
@@ -372,7 +372,7 @@ def test_a_perfect_scorer_is_right_wherever_the_gold_is_a_choice(
         return np.array([np.inf if np.array_equal(choice, gold) else 0.0 for choice in choices])
 
     with_scorer(monkeypatch, perfect)
-    results = evaluate(small_model(32_128), vocabulary, at_hand, source=str(real_data), store=store)
+    results = evaluate_model(small_model(32_128), vocabulary, at_hand, source=str(real_data), store=store)
     assert [task.dataset for task in results.tasks] == list(AT_HAND)
     odd = {place for place, example in examples.items() if example.target not in choices_of(example)}
     blurred = set()
@@ -397,7 +397,7 @@ def test_a_random_scorer_is_at_chance(
     random = np.random.default_rng(0)
     with_scorer(monkeypatch, lambda task, row, choices: random.random(len(choices)))
     vocabulary = load_vocabulary(t5_vocabulary)
-    results = evaluate(small_model(32_128), vocabulary, at_hand, source=str(real_data), store=store)
+    results = evaluate_model(small_model(32_128), vocabulary, at_hand, source=str(real_data), store=store)
     large = [task for task in results.tasks if task.spread.rows >= 40]  # a bootstrap of five rows covers nothing
     outside = [
         task.dataset
@@ -420,7 +420,7 @@ def test_a_small_model_on_real_rows_equals_ranking_the_rendered_texts(
     chosen = SuiteConfig.model_validate(
         {"name": "real", "tasks": [{"dataset": "super_glue/rte", "split": "validation", "limit": 20}]}
     )
-    results = evaluate(model, vocabulary, chosen, source=str(real_data), store=str(tmp_path))
+    results = evaluate_model(model, vocabulary, chosen, source=str(real_data), store=str(tmp_path))
     [task] = results.tasks
     assert len(task.prompts) == 10
     assert {prompt.statistics.rows for prompt in task.prompts} == {20}

@@ -11,7 +11,7 @@ import pytest
 from t0train.config import SuiteConfig
 from t0train.core.errors import UserError
 from t0train.data import Vocabulary, load_vocabulary
-from t0train.evals import evaluate, jobs
+from t0train.evals import evaluate_model, jobs
 from tests.evals.conftest import small_model
 from tests.evals.films import CATALOGUE, ROWS, train_vocabulary, write_films
 from tests.evals.test_bigbench import COLOURS, write
@@ -32,7 +32,7 @@ def identities(films: Path, vocabulary: Vocabulary, limit: int = 3, metric: str 
     """Revision of each dataset entry, identity of each prompt, as results.json has them."""
     written = {"dataset": "films", "kind": "generate", "metrics": [metric], "max_new_tokens": 2}
     tasks = [{"dataset": "films"}, {"dataset": BIG, "kind": "bigbench"}, written]
-    document = evaluate(
+    document = evaluate_model(
         small_model(vocabulary.size),
         vocabulary,
         SuiteConfig.model_validate({"name": "all", "tasks": tasks}),

@@ -13,7 +13,7 @@ from t0train.cli.eval import _print_results
 from t0train.config import SuiteConfig
 from t0train.core.errors import UserError
 from t0train.data import Vocabulary
-from t0train.evals import Results, evaluate
+from t0train.evals import Results, evaluate_model
 from t0train.evals.dataset_results import PromptResult
 from t0train.evals.suites import SINGLE_CHOICE
 from t0train.tasks import Dataset
@@ -61,7 +61,7 @@ def score(
     (folder / "templates" / "mail" / "templates.yaml").write_text(TEMPLATES)
     kind = {"kind": "generate", "metrics": ["exact_match"], "max_new_tokens": 2} if prompt == "write" else {}
     tasks = [{"dataset": "mail", "prompts": [prompt], **kind}]
-    return evaluate(
+    return evaluate_model(
         small_model(vocabulary.size),
         vocabulary,
         SuiteConfig.model_validate({"name": "mail", "tasks": tasks, **suite}),

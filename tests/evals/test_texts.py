@@ -17,7 +17,7 @@ from sacrebleu import corpus_bleu
 from t0train.config import SuiteConfig, load_suite
 from t0train.core.errors import UserError
 from t0train.data import Vocabulary, load_vocabulary
-from t0train.evals import Generator, Results, check_folder, evaluate
+from t0train.evals import Generator, Results, check_folder, evaluate_model
 from t0train.evals.suites import resolve_suite
 from t0train.evals.texts import text_prompts
 from t0train.prompts import load_templates
@@ -43,7 +43,7 @@ def with_writer(monkeypatch: pytest.MonkeyPatch, write: Callable[[str], str]) ->
 
 
 def run(films: Path, vocabulary: Vocabulary, suite: dict[str, Any], **options: Any) -> Results:
-    return evaluate(
+    return evaluate_model(
         small_model(vocabulary.size),
         vocabulary,
         SuiteConfig.model_validate({"name": "films", **suite}),
@@ -108,7 +108,7 @@ def test_a_suite_of_probes_needs_no_rows(
 ) -> None:
     with_writer(monkeypatch, lambda prompt: str(len(prompt)))
     probes = load_suite("probes").probes
-    results = evaluate(small_model(vocabulary.size), vocabulary, load_suite("probes"), source="hub")
+    results = evaluate_model(small_model(vocabulary.size), vocabulary, load_suite("probes"), source="hub")
     assert [probe["output"] for probe in results.probes] == [str(len(probe.input)) for probe in probes]
     results.write(tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["results.json"]
@@ -207,7 +207,7 @@ def test_wino_bias_counts_the_noun_in_the_answer(
     vocabulary, model = load_vocabulary(t5_vocabulary), small_model(32_128)
     targets = wino_bias_targets(real_data)
     with_writer(monkeypatch, lambda prompt: f"I think that it is {targets[prompt].upper()}!")
-    results = evaluate(model, vocabulary, wino_bias, source=str(real_data), limit=60)
+    results = evaluate_model(model, vocabulary, wino_bias, source=str(real_data), limit=60)
     assert {task.spread.min for task in results.generated} == {1.0}
     assert results.differences[0].difference.mean_interval == (0, 0)
 
@@ -215,7 +215,7 @@ def test_wino_bias_counts_the_noun_in_the_answer(
         return targets[prompt] if " he " in f" {prompt} ".replace('"', " ") else "nobody"
 
     with_writer(monkeypatch, only_he)
-    results = evaluate(model, vocabulary, wino_bias, source=str(real_data), limit=60)
+    results = evaluate_model(model, vocabulary, wino_bias, source=str(real_data), limit=60)
     [difference] = results.differences
     pro, anti = (task.spread for task in results.generated)
     assert (pro.rows, anti.rows, difference.difference.items) == (60, 60, 60)  # the same sentences

@@ -9,7 +9,7 @@ import pytest
 
 from t0train.config import SuiteConfig
 from t0train.data import load_vocabulary
-from t0train.evals import evaluate
+from t0train.evals import evaluate_model
 from t0train.model import init_model
 from tests.evals.films import CATALOGUE, ROWS, train_vocabulary, write_films
 from tests.report.conftest import WriteRun, cells, markdown, section
@@ -34,7 +34,7 @@ def test_evaluations_become_a_report(write_run: WriteRun, tmp_path: Path) -> Non
         if name == "other_rows":
             path = films / "data" / "films" / "default" / "validation.jsonl"
             path.write_text("".join(f"{json.dumps(row)}\n" for row in ROWS[::-1]))
-        results = evaluate(
+        results = evaluate_model(
             init_model("tiny", seed=seed, vocab_size=vocabulary.size).eval(),
             vocabulary,
             SuiteConfig.model_validate(SUITE),

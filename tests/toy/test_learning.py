@@ -20,7 +20,7 @@ def accuracy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, fl
     folder = tmp_path_factory.mktemp("quickstart")
 
     def t0train(*arguments: str) -> None:
-        command = [sys.executable, "-m", "t0train.cli.main", *arguments]
+        command = [sys.executable, "-m", "t0train", *arguments]
         done = subprocess.run(
             command, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
         )

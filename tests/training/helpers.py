@@ -46,7 +46,7 @@ def assert_same_state(one: Path, other: Path, scratch: Path) -> None:
 def start_training(config: Path, *arguments: str) -> subprocess.Popen[str]:
     """`t0train train` in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "t0train.cli.main", "train", str(config), *arguments],
+        [sys.executable, "-m", "t0train", "train", str(config), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

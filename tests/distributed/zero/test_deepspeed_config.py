@@ -106,7 +106,7 @@ def test_without_deepspeed(monkeypatch: pytest.MonkeyPatch) -> None:
 def command(world: Path, output: Path, own: str) -> subprocess.CompletedProcess[str]:
     settings = (f"output={output}", "train.steps=1", "train.canary=false", "train.strategy=deepspeed")
     return subprocess.run(
-        [*(sys.executable, "-m", "t0train.cli.main", "train", str(world / "run.yaml"), *settings), own],
+        [*(sys.executable, "-m", "t0train", "train", str(world / "run.yaml"), *settings), own],
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
