@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from t0train.cli.tables import add_row, show_table
-from t0train.config import RunConfig, config_hash, config_remarks, deviations, dump_config, load_config
+from t0train.config import config_hash, config_remarks, deviations, dump_config, load_run
 from t0train.config.deviations import flatten
-from t0train.core.run_folder import RunFolder
 
 app = typer.Typer(help="Show, compare and check run configurations.", no_args_is_help=True)
 
@@ -20,18 +18,13 @@ Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...",
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def _load(name: str, overrides: list[str] | None = None) -> RunConfig:
-    resolved = RunFolder(Path(name)).config
-    return load_config(resolved if resolved.is_file() else name, overrides or ())
-
-
 @app.command()
 def show(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
     """Print every key of a configuration with its resolved value, its content hash and how it differs from T0.
 
     Example: t0train config show toy train.steps=100
     """
-    resolved = _load(config, overrides)
+    resolved = load_run(config, overrides or ())
     found = deviations(resolved)
     if as_json:
         document = {
@@ -60,7 +53,7 @@ def diff(first: Config, second: Config, as_json: Json = False) -> None:
     Example: t0train config diff t0 t0_3b
     """
     left, right = (
-        {key: value for key, value, _, _ in flatten(_load(name))} for name in (first, second)
+        {key: value for key, value, _, _ in flatten(load_run(name))} for name in (first, second)
     )  # both hold every key of the schema
     differing = {key: (left[key], right[key]) for key in left if left[key] != right[key]}
     if as_json:
@@ -91,7 +84,7 @@ def validate(config: Config, overrides: Overrides = None) -> None:
 
     Example: t0train config validate my_run.yaml optimizer.lr=1e-2
     """
-    resolved = _load(config, overrides)
+    resolved = load_run(config, overrides or ())
     print(f"{config} is valid (content hash {config_hash(resolved)}).")
     for remark in config_remarks(resolved):
         print(f"remark: {remark}")

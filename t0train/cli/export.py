@@ -29,17 +29,15 @@ def command(
     """
     from t0train.core.errors import UserError
     from t0train.core.files import refuse_foreign
+    from t0train.core.run_folder import RunFolder
     from t0train.evals import fingerprint
     from t0train.mixture import by_dataset
-    from t0train.model import export_model, find_weights, load_model, open_run_checkpoint
+    from t0train.model import export_model, load_model, open_run_checkpoint
     from t0train.report import card_header, card_text
 
     found = open_run_checkpoint(run, step)
     if found is None:
-        find_weights(run, step)  # says what is wrong if nothing is there
-        raise UserError(
-            f"{run} is no run folder (no config.resolved.yaml): only what `t0train train` has written is exported."
-        )
+        raise RunFolder.refusal(run)
     if found.run.checkpoints.resolve() in [out.resolve(), *out.resolve().parents]:
         raise UserError(f"{out} lies among the run's checkpoints; choose a folder elsewhere.")
     refuse_foreign(out)  # before the weights are read

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from t0train.cli.tables import add_row, show_table
-from t0train.config import RunConfig, load_config, load_suite
+from t0train.config import RunConfig, load_config, load_run, load_suite
 from t0train.config.load import configs_folder
 from t0train.core.errors import UserError
 from t0train.core.progress import progress
@@ -118,8 +118,8 @@ def check(
     from t0train.mixture import build_mixture, by_dataset, check_sources, find_overlaps, leaks_of_run
     from t0train.mixture.contamination import refuse_leaks
 
-    folder = RunFolder(Path(config))
-    run = load_config(folder.config if folder.exists() else config, overrides or ())
+    folder = RunFolder(Path(config).expanduser())
+    run = load_run(config, overrides or ())
     mixture = build_mixture(run.mixture, run.data)
     report = check_sources(mixture, run.data)
     chosen = load_suite(suite or run.suite) if suite or run.suite else None

@@ -21,6 +21,7 @@ from t0train.config.tree import LARGEST_FILE, Scalar, Tree, read_tree
 from t0train.config.typed import merge, typed
 from t0train.core.errors import UserError, nearest
 from t0train.core.hashing import content_hash
+from t0train.core.run_folder import RunFolder, similar_folders
 from t0train.core.text import decode
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -208,6 +209,20 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
 
 
 _Dumper.add_representer(str, _text)
+
+
+def load_run(source: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration of a run folder, or `load_config` of a YAML file or a name in configs/runs/.
+
+    Raises:
+        UserError: there is none of these; the message names the nearest run folder or name.
+    """
+    folder = RunFolder(Path(source).expanduser())
+    if folder.exists():
+        return load_config(folder.config, overrides)
+    if "/" in source and not folder.path.exists() and (hint := similar_folders(folder.path)):
+        raise UserError(f"there is no file and no run folder {source}; {hint}")
+    return load_config(source, overrides)
 
 
 def dump_config(config: BaseModel) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from t0train.core.errors import UserError
+from t0train.core.errors import UserError, nearest
 from t0train.core.files import refuse_linked_folders, write_json
 
 MANIFEST = "manifest.json"
@@ -54,6 +55,26 @@ class RunFolder:
         path = Path(source).expanduser()
         candidates = [path, path.parent.parent] if path.parent.name == _CHECKPOINTS else [path]
         return next((run for run in map(cls, candidates) if run.exists()), None)
+
+    @classmethod
+    def require(cls, path: Path) -> RunFolder:
+        """The run folder `path`.
+
+        Raises:
+            UserError: it is none.
+        """
+        if not (run := cls(path)).exists():
+            raise cls.refusal(path)
+        return run
+
+    @classmethod
+    def refusal(cls, path: Path) -> UserError:
+        """What is said of a path that is no run folder: what was found, or the run folder whose path is nearest."""
+        expected = "give the folder that `t0train train` wrote."
+        if not path.exists():
+            return UserError(f"there is no run folder {path}; {similar_folders(path) or expected}")
+        found = f"a folder without {cls(path).config.name}" if path.is_dir() else "a file"
+        return UserError(f"{path} is not a run folder ({found}); {expected}")
 
     def exists(self) -> bool:
         """Whether it is a run folder: whether it holds a resolved configuration."""
@@ -139,6 +160,27 @@ class RunFolder:
             return None
         there = _steps(self.list_complete())
         return step if there and there[-1] in compared and step in there else None
+
+
+def similar_folders(missing: Path, marks: Sequence[str] = ()) -> str:
+    """A clause that names the run folders whose names are nearest to one that does not exist; empty if there is none.
+
+    Args:
+        missing: the path that was given.
+        marks: names of files by which other folders beside it count too.
+    """
+    run, at, step = str(missing).rpartition("@")
+    if at and RunFolder(Path(run)).checkpoints.is_dir():
+        named = RunFolder(Path(run)).checkpoints / (step_name(int(step)) if step.isdecimal() else "...")
+        return f"a checkpoint of a run is named {named}"
+    there = next(folder for folder in missing.parents if folder.is_dir())
+    wanted = missing.relative_to(there)
+    config = RunFolder(Path()).config.name
+    patterns = [f"{'*/' * levels}{config}" for levels in range(1, min(len(wanted.parts) + 1, 3) + 1)]
+    found = [path.parent for pattern in (*patterns, *(f"*/{mark}" for mark in marks)) for path in there.glob(pattern)]
+    names = [str(folder.relative_to(there)) for folder in found if not folder.name.startswith(".")]
+    hint = nearest(str(wanted), names) if names else ""
+    return hint if not hint or there == Path() else f"in {there}: {hint}"
 
 
 def _steps(checkpoints: list[Path]) -> list[int]:

@@ -19,6 +19,7 @@ from t0train.model import (
     check_vocabulary,
     find_weights,
     initial_model,
+    is_hub_id,
     load_model,
     open_run_checkpoint,
     run_config_of,
@@ -127,7 +128,7 @@ def refuse_no_model(source: str) -> None:
     Raises:
         UserError: says what was expected.
     """
-    if RunFolder.of(source) is None and (Path(source).expanduser().exists() or source.count("/") != 1):
+    if RunFolder.of(source) is None and not is_hub_id(source):
         find_weights(source)
 
 

@@ -83,9 +83,7 @@ def select_checkpoint(request: Request, suite: SuiteConfig) -> Selection:
         UserError: no run folder, no checkpoint, a suite that judges nothing that the run is trained on, or scored rows
             that are trained on.
     """
-    folder = RunFolder(Path(request.model).expanduser())
-    if not folder.exists():
-        raise UserError(f"checkpoints are compared within a run folder; {request.model} is none.")
+    folder = RunFolder.require(Path(request.model).expanduser())
     run = load_config(folder.config)
     suite, left_out = training_part(suite, run)
     checkpoints = folder.list_complete()

@@ -13,7 +13,7 @@ from t0train.core.errors import UserError
 from t0train.core.files import refuse_linked_folders, remove_leftovers
 from t0train.core.lock import hold_folder
 from t0train.core.progress import say
-from t0train.core.run_folder import RunFolder, step_of
+from t0train.core.run_folder import RunFolder, similar_folders, step_of
 from t0train.evals.answerer import fingerprint
 from t0train.evals.evaluation import evaluate_model
 from t0train.evals.models import model_name, open_model, refuse_no_model
@@ -54,9 +54,12 @@ class Request:
         run = run_config_of(self.model)
         suite = self.suite or (run.suite if run else "")
         if not suite:
-            raise UserError(
-                "no suite: the model's run names none; choose one with --suite NAME (configs/evals/) or a path."
-            )
+            missing = "no suite: the model's run names none"
+            if not (folder := Path(self.model).expanduser()).exists():
+                hint = similar_folders(folder)
+                missing = f"there is no folder {self.model}{hint and f' ({hint})'}"
+                missing += "; if it is a model of the hub, no suite was chosen for it"
+            raise UserError(f"{missing}; choose one with --suite NAME (configs/evals/) or a path.")
         return load_suite(suite)
 
     def options(self, suite: SuiteConfig) -> dict[str, Any]:

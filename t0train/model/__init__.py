@@ -8,7 +8,7 @@ from t0train.model.huggingface import export_model, quiet_transformers, to_huggi
 from t0train.model.loss import LossOutput, loss, loss_denominator, token_scores
 from t0train.model.run_checkpoint import RunCheckpoint, open_run_checkpoint, run_config_of
 from t0train.model.t5 import T5
-from t0train.model.weight_files import LoadReport, find_weights
+from t0train.model.weight_files import LoadReport, find_weights, is_hub_id
 from t0train.model.weights import (
     Fill,
     InitialWeights,
@@ -43,6 +43,7 @@ __all__ = [
     "init_model",
     "init_weights",
     "initial_model",
+    "is_hub_id",
     "load_model",
     "loss",
     "loss_denominator",

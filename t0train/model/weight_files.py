@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from t0train.core.errors import UserError, nearest
-from t0train.core.run_folder import RunFolder, step_name
+from t0train.core.errors import UserError
+from t0train.core.run_folder import RunFolder, similar_folders
 
 _CONFIG = "config.json"
 _TOKENIZER = ("spiece.model", "tokenizer.json", "tokenizer_config.json", "added_tokens.json")  # to be compared
+_MARKS = (_CONFIG, "model.json")  # of folders that hold a model
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _ORDER = (_SINGLE, _INDEX, "pytorch_model.bin", "pytorch_model.bin.index.json")
 """In transformers' order: a folder may hold files of an earlier save, and both must read the same ones."""
@@ -82,16 +83,10 @@ def find_weights(source: str | Path, step: int | None = None) -> Path:
     folder = Path(source).expanduser()
     if not folder.exists():
         name = str(source)
-        run, at, number = name.rpartition("@")
-        if at and (checkpoints := RunFolder(Path(run).expanduser()).checkpoints).is_dir():
-            named = checkpoints / (step_name(int(number)) if number.isdecimal() else "...")
-            raise UserError(f"there is no model folder {source}; a checkpoint of a run is named {named}.")
-        if name.count("/") == 1 and not name.startswith((".", "~", "/")):
+        if is_hub_id(name):
             return _from_hub(name)
-        raise UserError(
-            f"there is no model folder {source}; give a folder, a run folder, or a hub id (owner/name)."
-            + _siblings(folder)
-        )
+        hint = similar_folders(folder, _MARKS) or "give a folder, a run folder, or a hub id (owner/name)."
+        raise UserError(f"there is no model folder {source}; {hint}")
     if (run_folder := RunFolder(folder)).checkpoints.is_dir():
         return run_folder.find_checkpoint(step)
     if step is not None:
@@ -108,12 +103,11 @@ def find_weights(source: str | Path, step: int | None = None) -> Path:
     return folder
 
 
-def _siblings(missing: Path) -> str:
-    """What the parent folder of a missing folder holds, if it exists."""
-    if not missing.parent.is_dir():
-        return ""
-    there = [path.name for path in missing.parent.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    return f" In {missing.parent}: {nearest(missing.name, there)}" if there else ""
+def is_hub_id(source: str) -> bool:
+    """Whether it can be the id of a model of the hub: `owner/name`, neither a folder nor one beside run folders."""
+    folder = Path(source).expanduser()
+    is_id = re.fullmatch(r"[^/.~][^/]*/[^/]+", source) is not None
+    return is_id and not folder.exists() and not similar_folders(folder)
 
 
 def _from_hub(name: str) -> Path:
@@ -121,6 +115,7 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
+    hint = similar_folders(Path(name), _MARKS)
     try:
         for weights in ("*.safetensors", "*.bin"):
             wanted = [_CONFIG, weights, f"{weights}.index.json", *_TOKENIZER]
@@ -131,13 +126,13 @@ def _from_hub(name: str) -> Path:
         raise UserError(f"the hub asks for a login to read {name}; run `hf auth login`, then try again.") from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise UserError(
-            f"there is no folder {name}, and no public model {name} on the hub; check the name.{_siblings(Path(name))}"
+            f"there is no folder {name}, and no public model {name} on the hub; {hint or 'check the name.'}"
         ) from error
     except Exception as error:  # offline mode, no network and proxies raise different errors
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise UserError(
             f"there is no folder {name}, and it cannot be had from the Hugging Face hub ({reason}). Check the name and "
-            f"the connection, or download the model elsewhere and give its folder.{_siblings(Path(name))}"
+            f"the connection, or download the model elsewhere and give its folder.{hint and f' Folders here: {hint}'}"
         ) from error
     raise UserError(f"the hub's {name} has neither safetensors nor .bin weights for PyTorch.")
 

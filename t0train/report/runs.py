@@ -51,11 +51,8 @@ def read_run(folder: Path, step: int | None = None) -> Run:
     Raises:
         UserError: the folder is no run folder, one of its files is damaged, or results in it are of another run.
     """
-    run = RunFolder(folder)
+    run = RunFolder.require(folder)
     resolved = run.config
-    if not resolved.is_file():
-        found = "a folder without config.resolved.yaml" if folder.is_dir() else "no such folder"
-        raise UserError(f"{folder} is not a run folder ({found}); give the folder that `t0train train` wrote.")
     config = read_unchecked(RunConfig, resolved)
     check_file(config, resolved)
     deviations, log = run.deviations, run.events

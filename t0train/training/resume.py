@@ -12,7 +12,7 @@ from t0train.config import RunConfig
 from t0train.config.deviations import Deviation
 from t0train.config.run_identity import MIXTURE, STORE, VOCABULARY, differing_keys, kept_keys
 from t0train.core.errors import UserError
-from t0train.core.run_folder import MANIFEST, RunFolder, list_checkpoints
+from t0train.core.run_folder import MANIFEST, RunFolder, list_checkpoints, similar_folders
 from t0train.data import PackedLoader
 
 _MIXTURE = ("mixture", "token store")  # of keys that --force-new-mixture lets differ
@@ -69,9 +69,10 @@ def find_resume_point(resume: str, folder: RunFolder, notify: Callable[[str], No
     if not candidates:
         found = "an empty folder" if path.is_dir() and not any(path.iterdir()) else "no checkpoint"
         found = found if path.exists() else "no such folder"
+        hint = "" if path.exists() else similar_folders(path)
         raise UserError(
-            f"cannot resume from {path}: {found}. Give a run folder or one of its checkpoints/step-... folders, "
-            "or use `--resume auto` to start anew where there is none."
+            f"cannot resume from {path}: {found}{hint and f'; {hint}'}. Give a run folder or one of its "
+            "checkpoints/step-... folders, or use `--resume auto` to start anew where there is none."
         )
     if own and candidates[0].resolve().parent != folder.checkpoints.resolve():
         raise UserError(

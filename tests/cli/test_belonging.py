@@ -165,7 +165,7 @@ def test_a_checkpoint_on_its_own_wants_its_vocabulary(runs: tuple[Path, Path], t
 def test_export_takes_runs_alone(runs: tuple[Path, Path], tmp_path: Path) -> None:
     exported = tmp_path / "exported"
     assert t0train("export", runs[0] / "checkpoints" / "step-00000001", exported).returncode == 0
-    for source, message in ((exported, "is no run folder"), (tmp_path / "typo", "there is no model folder")):
+    for source, message in ((exported, "is not a run folder"), (tmp_path / "typo", "there is no run folder")):
         ended = t0train("export", source, tmp_path / "again")
         assert ended.returncode == 2
         assert message in ended.stderr

@@ -202,10 +202,10 @@ def test_names_of_models_that_are_not_there(
     monkeypatch.chdir(run.parent.parent)
     folder = run.parent.name
     for name, complaint in (
-        (f"{run}@2", f"a checkpoint of a run is named {run}/checkpoints/step-00000002."),
+        (f"{run}@2", f"a checkpoint of a run is named {run}/checkpoints/step-00000002"),
         (f"{run}@best", f"a checkpoint of a run is named {run}/checkpoints/..."),
-        (run.parent / "rum", f"In {run.parent}: did you mean 'run'?"),
-        (f"{folder}/rum", f"In {folder}: did you mean 'run'?"),
+        (run.parent / "rum", f"in {run.parent}: did you mean 'run'?"),
+        (f"{folder}/rum", f"in {folder}: did you mean 'run'?"),
         (run / "checkpoints" / "step-00000007", "did you mean 'step-0000000"),
     ):
         ended = _call(command, name, tmp_path)
