@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import subprocess
@@ -100,3 +101,41 @@ def test_python_page_runs(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs/api/report/report.html").is_file()
+
+
+FILES = [path for folder in ("t0train", "tests", "scripts") for path in sorted((ROOT / folder).rglob("*.py"))]
+ORIGINALS = {"mesh_tensorflow/optimize.py", "transformer/dataset.py", "promptsource/templates.py", "templates.py"}
+ORIGINALS |= {"seqio_tasks/utils.py"}
+"""Files of other projects, which comments cite as their source."""
+
+
+def _mentions() -> list[tuple[str, str]]:
+    """Every `t0train.…` and `….py` in backticks: of the pages, and of all docstrings and comments."""
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    pattern = re.compile(r"`+((?:t0train|tests)\.[\w.]+\w|[\w/.-]+\.py)(?:\(\))?`+")
+    return [
+        (str(path.relative_to(ROOT)), name)
+        for path in (*pages, *FILES)
+        for name in pattern.findall(path.read_text(encoding="utf-8"))
+    ]
+
+
+def _exists(name: str) -> bool:
+    if name.endswith(".py"):
+        return any(path.as_posix().endswith(f"/{name}") for path in FILES)
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            found = getattr(found, part, None)
+        return found is not None
+    return False
+
+
+def test_names_that_are_mentioned_exist() -> None:
+    mentions = _mentions()
+    assert len(mentions) > 30, "the pattern finds them"
+    assert sorted({(where, name) for where, name in mentions if name not in ORIGINALS and not _exists(name)}) == []
