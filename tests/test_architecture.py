@@ -24,7 +24,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"core"},
     "prompts": {"core", "config"},
     "tasks": {"core", "config", "prompts"},
-    "mixture": {"core", "config", "prompts", "tasks"},
+    "results": {"core", "config"},
+    "mixture": {"core", "config", "prompts", "tasks", "results"},
     "data": {"core", "config", "prompts", "tasks", "mixture"},
     "checkpoint": {"core", "config"},
     "model": {"core", "config", "data", "checkpoint"},
@@ -44,13 +45,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "estimate",
         "checkpoint",
     },
-    "evals": {"core", "config", "prompts", "tasks", "mixture", "data", "checkpoint", "model"},
-    "report": {"core", "config"},
+    "evals": {"core", "config", "prompts", "tasks", "mixture", "data", "checkpoint", "model", "results"},
+    "report": {"core", "config", "results"},
     "toy": {"core", "prompts"},  # prompts: the vocabulary is trained on rendered text
 }
 """For each package, the packages that its modules may import, inside functions too. The command line may import all."""
 
-NO_TORCH = {"core", "config", "prompts", "tasks", "mixture", "data", "report", "toy", "estimate"}
+NO_TORCH = {"core", "config", "prompts", "tasks", "mixture", "data", "results", "report", "toy", "estimate"}
 TORCH = {
     "torch",
     "transformers",

@@ -12,10 +12,10 @@ from rich.table import Table
 
 from t0train.cli.tables import add_row, show_table
 from t0train.core.markup import printable
+from t0train.results.display import percent, prompt_remarks, with_interval
 
 if TYPE_CHECKING:
-    from t0train.evals import Results, Selection
-    from t0train.evals.dataset_results import DatasetResult, GeneratedResult
+    from t0train.results.schema import EvalResults, GeneratedScore, RankedScore, Selection
 
 _BASELINES = ("chance", "majority")
 _OVER_PROMPTS = ("median [quartiles]", "mean [95 %]", "min - max")
@@ -80,12 +80,12 @@ def command(
         if untrained or out or prompts:
             raise UserError("--all-checkpoints goes without --untrained, --out and --prompts.")
         selection = select_checkpoint(request, chosen)
-        print(json.dumps(selection.as_dict(), indent=2)) if as_json else print_selection(selection)
+        print(json.dumps(selection.as_json(), indent=2)) if as_json else print_selection(selection)
         return
     folder = out or request.default_folder(chosen)
     results = evaluate_into(folder, request, chosen)
     if as_json:
-        print(json.dumps(results.as_dict(), indent=2, ensure_ascii=False))
+        print(json.dumps(results.as_json(), indent=2, ensure_ascii=False))
         return
     _print_results(results, prompts)
     print("results: " + ", ".join(str(folder / name) for name in ("results.json", *results.files)))
@@ -97,8 +97,8 @@ def print_selection(selection: Selection) -> None:
     table = _table(f"Checkpoints on {selection.suite}: median over prompts in %", ["step"], ["mean", *datasets])
     for one in selection.candidates:
         chosen = " selected" if one.step == selection.step else ""
-        medians = [_percent(one.medians[dataset]) for dataset in datasets]
-        add_row(table, f"{one.step:,}{chosen}", _percent(one.score), *medians)
+        medians = [percent(one.medians[dataset]) for dataset in datasets]
+        add_row(table, f"{one.step:,}{chosen}", percent(one.score), *medians)
     show_table(table)
     for dataset, reason in selection.left_out.items():
         print(printable(f"left out: {dataset}: {reason}"))
@@ -107,14 +107,13 @@ def print_selection(selection: Selection) -> None:
     print(f"selected: step {selection.step} ({selection.rule})")
 
 
-def _print_results(results: Results, prompts: bool) -> None:
+def _print_results(results: EvalResults, prompts: bool) -> None:
     from t0train.mixture import leak_notes
-    from t0train.report.remarks import dataset_remarks
 
     facts = results.model
-    state = "untrained" if facts["untrained"] else f"step {facts['step']}" if facts["step"] is not None else ""
-    state += ", selected" if facts["selected"] else ""
-    title = f"{facts['name']}{f' ({state})' if state else ''} on {results.suite}"
+    state = "untrained" if facts.untrained else f"step {facts.step}" if facts.step is not None else ""
+    state += ", selected" if facts.selected else ""
+    title = f"{facts.name}{f' ({state})' if state else ''} on {results.suite}"
     if results.tasks:
         _print_ranked(title, results)
     if results.generated:
@@ -124,10 +123,9 @@ def _print_results(results: Results, prompts: bool) -> None:
     if prompts:
         _print_prompts(results)
     for probe in results.probes:
-        print(printable(f"{probe['name']}\n  reads: {probe['input']}\n  writes: {probe['output']}\n"))
-    tables = [*(task.as_dict() for task in results.tasks), *(task.as_dict() for task in results.generated)]
-    for table in tables:
-        for remark in dataset_remarks(table):
+        print(printable(f"{probe.name}\n  reads: {probe.input}\n  writes: {probe.output}\n"))
+    for entry in results.scored:
+        for remark in prompt_remarks(entry):
             where = f"{remark.dataset} {remark.split}"
             print(printable(f"note: {where}: {remark.text}: {remark.examples} items, under {remark.prompts} prompts"))
     for caveat, datasets in results.caveats.items():
@@ -135,95 +133,90 @@ def _print_results(results: Results, prompts: bool) -> None:
     for sentence in leak_notes(results.not_held_out or {}):
         print(printable(f"note: {sentence}"))
     if results.missing:
-        scored = len(results.tasks) + len(results.generated)
+        scored = len(results.scored)
         print(f"missing: {len(results.missing)} of the suite's {len(results.missing) + scored} datasets")
         for missing in results.missing:
             print(printable(f"  {missing.dataset} {missing.split}: {missing.reason}"))
 
 
-def _print_ranked(title: str, results: Results) -> None:
+def _print_ranked(title: str, results: EvalResults) -> None:
     metrics = sorted({metric for task in results.tasks for metric in task.metrics})
     further = [f"{metric}: {figure}" for metric in metrics for figure in ("median [95 %]", *_BASELINES)]
     columns = ["rows", "prompts", *_BASELINES, *_OVER_PROMPTS, *further]
     table = _table(f"{title}: accuracy in %", ["dataset"], columns)
     for task in results.tasks:
-        cells = _over_prompts(task, [task.spread.chance, task.spread.majority])
+        cells = _over_prompts(task, [task.chance, task.majority])
         for metric in metrics:
             if metric in task.metrics:
-                cells.append(_bracketed(task.metrics[metric]["median"], task.metric_intervals[metric]))
-                cells += [_percent(task.metric_baselines[metric][baseline]) for baseline in _BASELINES]
+                cells.append(with_interval(task.metrics[metric].median, task.metric_intervals[metric]))
+                cells += [percent(task.metric_baselines[metric][baseline]) for baseline in _BASELINES]
             else:
                 cells += [""] * (1 + len(_BASELINES))
         add_row(table, f"{task.dataset} {task.split}", *cells)
     show_table(table)
 
 
-def _print_generated(title: str, results: Results) -> None:
+def _print_generated(title: str, results: EvalResults) -> None:
     columns = ["rows", "prompts", "constant", *_OVER_PROMPTS, "medians of all metrics (constant answer)"]
     table = _table(f"{title}: what it writes, in %", ["dataset", "metric"], columns)
     for task in results.generated:
-        medians = {name: values["median"] for name, values in task.metrics.items()}
+        medians = {name: values.median for name, values in task.metrics.items()}
         cells = _over_prompts(task, [task.metric_baselines[task.metric]["constant"]])
         figures = _beside_constant(medians, task.metric_baselines)
         add_row(table, f"{task.dataset} {task.split}", task.metric, *cells, figures)
     show_table(table)
 
 
-def _over_prompts(task: DatasetResult | GeneratedResult, baselines: list[float]) -> list[str]:
+def _over_prompts(task: RankedScore | GeneratedScore, baselines: list[float]) -> list[str]:
     """Rows and prompts, what it takes no model to get, and the columns of `_OVER_PROMPTS`."""
-    spread = task.spread
     return [
-        str(spread.rows),
+        str(task.rows),
         str(len(task.prompts)),
-        *map(_percent, baselines),
-        _bracketed(spread.median, spread.iqr),
-        _bracketed(spread.mean, spread.mean_interval),
-        f"{_percent(spread.min)} - {_percent(spread.max)}",
+        *map(percent, baselines),
+        with_interval(task.median, task.iqr),
+        with_interval(task.mean, task.mean_interval),
+        f"{percent(task.min)} - {percent(task.max)}",
     ]
 
 
 def _beside_constant(values: Mapping[str, float], baselines: Mapping[str, Mapping[str, float]]) -> str:
     """Every metric with what a constant answer gets."""
-    return ", ".join(
-        f"{name} {_percent(one)} ({_percent(baselines[name]['constant'])})" for name, one in values.items()
-    )
+    return ", ".join(f"{name} {percent(one)} ({percent(baselines[name]['constant'])})" for name, one in values.items())
 
 
-def _print_differences(results: Results) -> None:
+def _print_differences(results: EvalResults) -> None:
     table = _table("Differences in points", ["difference", "of", "minus"], ["rows", "median [95 %]", "mean [95 %]"])
-    for result in results.differences:
-        found = result.difference
+    for found in results.differences:
         add_row(
             table,
-            result.name,
-            result.of,
-            result.minus,
+            found.name,
+            found.of,
+            found.minus,
             str(found.items),
-            _bracketed(found.median, found.median_interval),
-            _bracketed(found.mean, found.mean_interval),
+            with_interval(found.median, found.median_interval),
+            with_interval(found.mean, found.mean_interval),
         )
     show_table(table)
 
 
-def _print_prompts(results: Results) -> None:
+def _print_prompts(results: EvalResults) -> None:
     columns = ["rows", "gold is no choice", "chance", "majority", "score [95 %]", "remarks"]
     table = _table("Prompts", ["dataset", "prompt"], columns)
     for task in results.tasks:
         for prompt in task.prompts:
-            one = prompt.statistics
-            baselines = [str(one.gold_not_in_choices), _percent(one.chance), _percent(one.majority)]
+            baselines = [str(prompt.gold_not_in_choices), percent(prompt.chance), percent(prompt.majority)]
             metrics = [
-                f"{name} {_bracketed(value, prompt.metric_intervals[name])} "
-                f"({', '.join(f'{which} {_percent(of)}' for which, of in prompt.metric_baselines[name].items())})"
+                f"{name} {with_interval(value, prompt.metric_intervals[name])} "
+                f"({', '.join(f'{which} {percent(of)}' for which, of in prompt.metric_baselines[name].items())})"
                 for name, value in prompt.metrics.items()
             ]
-            cells = [str(one.rows), *baselines, _bracketed(one.accuracy, one.interval)]
+            cells = [str(prompt.rows), *baselines, with_interval(prompt.accuracy, prompt.interval)]
             add_row(table, task.dataset, prompt.name, *cells, _remarks(metrics, prompt.remarks))
         _add_left_out(table, task.dataset, task.left_out)
     for result in results.generated:
         for written in result.prompts:
             metrics = [_beside_constant(written.metrics, written.metric_baselines)]
-            cells = [str(written.score.rows), "", "", "", _bracketed(written.score.score, written.score.interval)]
+            cells = [str(written.rows), "", "", "", with_interval(written.score, written.interval)]
             add_row(table, result.dataset, written.name, *cells, _remarks(metrics, written.remarks))
         _add_left_out(table, result.dataset, result.left_out)
     show_table(table)
@@ -247,11 +240,3 @@ def _table(title: str, names: list[str], figures: list[str]) -> Table:
     for name in figures:
         table.add_column(name, justify="right")
     return table
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"
-
-
-def _bracketed(value: float, interval: tuple[float, float]) -> str:
-    return f"{_percent(value)} [{_percent(interval[0])}, {_percent(interval[1])}]"

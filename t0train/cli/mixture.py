@@ -22,7 +22,8 @@ from t0train.core.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from t0train.data import Counts, TaskTokens
-    from t0train.mixture import DatasetRow, Leak, Mixture, OverlapReport, SourceReport, TaskRow
+    from t0train.mixture import DatasetRow, Leak, Mixture, SourceReport, TaskRow
+    from t0train.results import OverlapReport
 
 app = typer.Typer(help="List, show and check mixtures of training tasks.", no_args_is_help=True)
 
@@ -115,7 +116,7 @@ def check(
     Example: t0train mixture check t0 data.source=/data/t0 --suite t0_heldout --ngrams
     """
     from t0train.data import refuse_faults, remarks
-    from t0train.mixture import build_mixture, by_dataset, check_sources, find_overlaps, leaks_of_run
+    from t0train.mixture import build_mixture, by_dataset, check_sources, find_overlaps, leaks_of_run, write_overlaps
     from t0train.mixture.contamination import refuse_leaks
 
     folder = RunFolder(Path(config).expanduser())
@@ -131,7 +132,7 @@ def check(
         with progress("compare", len(mixture.datasets), "datasets") as advance:
             overlaps = find_overlaps(mixture, chosen, run, advance)
         if folder.exists():
-            _remark(f"written to {overlaps.write(folder.results(chosen.name))}, for the report")
+            _remark(f"written to {write_overlaps(overlaps, folder.results(chosen.name))}, for the report")
     counts = {task: tokens.counts for task, tokens in _stored(run, mixture).items()}
     if as_json:
         _print_json(_report_document(report, leaks, overlaps, counts))
@@ -189,7 +190,7 @@ def _report_document(
         "lost_weight": report.lost,
         "problems": report.problems,
         "leaks": [{**asdict(leak), "sentence": str(leak)} for leak in leaks],
-        "overlaps": asdict(overlaps) if overlaps else None,
+        "overlaps": overlaps.as_json() if overlaps else None,
         "remarks": [*report.mixture.remarks, *report.remarks],
         "examples": {task: list(numbers.sentences().values()) for task, numbers in counts.items()},
     }

@@ -21,11 +21,11 @@ def command(
 
     Example: t0train report runs/toy/run
     """
-    from t0train.report import headlines, read_runs, write_report
+    from t0train.report import build_report
 
-    page = write_report(runs, out)
+    page, headlines = build_report(runs, out)
     if as_json:
-        accuracy = [line._asdict() for line in headlines(read_runs(runs))]
+        accuracy = [line._asdict() for line in headlines]
         print(json.dumps({"html": str(page), "markdown": str(page.with_suffix(".md")), "accuracy": accuracy}, indent=2))
     else:
         print(page)

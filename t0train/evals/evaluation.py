@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from t0train.config import SuiteConfig
-from t0train.core.bootstrap import Scored, paired_difference
 from t0train.core.progress import progress
 from t0train.data import Vocabulary
 from t0train.evals.answerer import Answerer
-from t0train.evals.dataset_results import GENERATIONS, SCORES, DifferenceResult
 from t0train.evals.jobs import build_jobs
 from t0train.evals.ranked import evaluate_choices
-from t0train.evals.results import Results
+from t0train.evals.results import GENERATIONS, SCORES, Results, encode_tables
 from t0train.evals.written import evaluate_texts
 from t0train.model import T5, check_vocabulary_size
+from t0train.results import EvaluatedModel
+from t0train.results.schema import DatasetDifference, ProbeAnswer
+from t0train.results.statistics import Scored, paired_difference
 from t0train.tasks import Dataset
 
 
@@ -34,7 +34,7 @@ def evaluate_model(
     templates: Sequence[Path] = (),
     limit: int | None = None,
     seed: int = 0,
-    facts: Mapping[str, Any] | None = None,
+    facts: EvaluatedModel | None = None,
     answers: Path | None = None,
 ) -> Results:
     """Score a model on every dataset and prompt of a suite: by rank classification, or by what it writes.
@@ -63,56 +63,60 @@ def evaluate_model(
     with progress("evaluate", sum(job.items for job in jobs), "items") as advance:
         ranked = [evaluate_choices(answerer, job, seed, advance) for job in jobs if job.ranked]
         generated = [evaluate_texts(answerer, job, seed, advance) for job in jobs if job.texts]
-    results = Results(
-        model={**(facts or {}), **({"weights": answerer.fingerprint} if answers else {})},
+    scores = _joined(SCORES, [table for _, table in ranked])
+    generations = _joined(GENERATIONS, [table for _, table in generated])
+    parquet = encode_tables(scores, generations)
+    described = facts or EvaluatedModel()
+    return Results(
+        model=described.model_copy(update={"weights": answerer.fingerprint}) if answers else described,
         suite=suite.name,
         source=source,
         limit=limit,
         seed=seed,
         tasks=tuple(result for result, _ in ranked),
         generated=tuple(result for result, _ in generated),
+        differences=_differences(suite, scores, generations, seed),
         probes=_answer_probes(answerer, suite),
         missing=tuple(missing),
-        scores=_joined(SCORES, [table for _, table in ranked]),
-        generations=_joined(GENERATIONS, [table for _, table in generated]),
+        files={name: sha256(content).hexdigest() for name, content in parquet.items()},
+        scores=scores,
+        generations=generations,
+        parquet=parquet,
     )
-    return replace(results, differences=_differences(suite, results))
 
 
 def _joined(schema: pa.Schema, tables: Sequence[pa.Table]) -> pa.Table:
     return pa.concat_tables([schema.empty_table(), *tables])
 
 
-def _differences(suite: SuiteConfig, results: Results) -> tuple[DifferenceResult, ...]:
+def _differences(
+    suite: SuiteConfig, scores: pa.Table, generations: pa.Table, seed: int
+) -> tuple[DatasetDifference, ...]:
     """The differences that the suite asks for, between datasets that were scored."""
-    done = {task.dataset for task in results.tasks} | {task.dataset for task in results.generated}
-    return tuple(
-        DifferenceResult(
-            asked.name,
-            asked.of,
-            asked.minus,
-            paired_difference(_scored(results, asked.of), _scored(results, asked.minus), results.seed),
-        )
-        for asked in suite.differences
-        if {asked.of, asked.minus} <= done
-    )
+    found = []
+    for asked in suite.differences:
+        of, minus = (_scored(scores, generations, dataset) for dataset in (asked.of, asked.minus))
+        if of and minus:
+            difference = paired_difference(of, minus, seed)
+            found.append(DatasetDifference(**dict(difference), name=asked.name, of=asked.of, minus=asked.minus))
+    return tuple(found)
 
 
-def _scored(results: Results, dataset: str) -> list[Scored]:
-    """A dataset's items and their scores under each prompt."""
-    for table, column in ((results.scores, "right"), (results.generations, "score")):
+def _scored(scores: pa.Table, generations: pa.Table, dataset: str) -> list[Scored]:
+    """A dataset's items and their scores under each prompt; empty if it was not scored."""
+    for table, column in ((scores, "right"), (generations, "score")):
         of_dataset = table.filter(pc.equal(table["dataset"], dataset))
         if of_dataset.num_rows:
             by_prompt = [
                 of_dataset.filter(pc.equal(of_dataset["prompt"], name)) for name in of_dataset["prompt"].unique()
             ]
             return [(part["row"].to_numpy(), part[column].to_numpy()) for part in by_prompt]
-    raise AssertionError(dataset)
+    return []
 
 
-def _answer_probes(answerer: Answerer, suite: SuiteConfig) -> tuple[dict[str, str], ...]:
+def _answer_probes(answerer: Answerer, suite: SuiteConfig) -> tuple[ProbeAnswer, ...]:
     if not suite.probes:
         return ()
     outputs = answerer.generator.generate([probe.input for probe in suite.probes])
     pairs = zip(suite.probes, outputs, strict=True)
-    return tuple({"name": probe.name, "input": probe.input, "output": output} for probe, output in pairs)
+    return tuple(ProbeAnswer(name=probe.name, input=probe.input, output=output) for probe, output in pairs)

@@ -14,8 +14,9 @@ from t0train.core.errors import UserError
 from t0train.data import Vocabulary, store_folder
 from t0train.evals.bigbench import big_bench_prompts
 from t0train.evals.prompts import RankedPrompt, stored_prompts
-from t0train.evals.suites import Missing, SuiteEntry, resolve_suite, split_missing, task_files
+from t0train.evals.suites import SuiteEntry, resolve_suite, split_missing, task_files
 from t0train.evals.texts import EMPTY_TARGET, TextPrompt, text_prompts
+from t0train.results.schema import Missing
 from t0train.tasks import Dataset, Watch, list_missing, load_catalogue, open_table, parse_split
 from t0train.tasks.formats import content_identity, file_states
 
@@ -66,7 +67,11 @@ def build_jobs(
     entries, missing = split_missing(entries, source)
     jobs = [_job(entry, source, vocabulary, store_folder(store), limit, seed) for entry in entries]
     empty = [
-        Missing(job.entry.dataset.key, job.entry.split, _NO_SCORES if job.entry.asked.kind == "bigbench" else _NO_ROW)
+        Missing(
+            dataset=job.entry.dataset.key,
+            split=job.entry.split,
+            reason=_NO_SCORES if job.entry.asked.kind == "bigbench" else _NO_ROW,
+        )
         for job in jobs
         if not job.items
     ]

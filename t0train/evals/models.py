@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -24,6 +23,7 @@ from t0train.model import (
     open_run_checkpoint,
     run_config_of,
 )
+from t0train.results import EvaluatedModel
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,17 @@ class Subject:
     checkpoint: str | None = None
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """Plain values that identify the model in a results file."""
+    def facts(self) -> EvaluatedModel:
+        """What a results file says of the model."""
         selected = self.folder is not None and self.step is not None and self.folder.selected_step() == self.step
-        run = run_identity(self.run) if self.run else None
-        return {
-            "name": self.name,
-            "run": run,
-            "step": self.step,
-            "checkpoint": self.checkpoint,
-            "untrained": self.step == 0,
-            "selected": selected,
-        }
+        return EvaluatedModel(
+            name=self.name,
+            run=run_identity(self.run) if self.run else None,
+            step=self.step,
+            checkpoint=self.checkpoint,
+            untrained=self.step == 0,
+            selected=selected,
+        )
 
 
 def open_model(source: str | Path, untrained: bool = False) -> Subject:

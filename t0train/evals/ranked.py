@@ -13,20 +13,20 @@ from t0train.config.suite import Normalise
 from t0train.core.hashing import content_hash
 from t0train.data import Vocabulary
 from t0train.evals.answerer import Answerer
-from t0train.evals.dataset_results import SCORES, DatasetResult, Mistake, PromptResult
-from t0train.evals.f1 import f1_of_prompts
 from t0train.evals.jobs import Job
 from t0train.evals.prompts import RankedPrompt
 from t0train.evals.ranking import MAX_INPUTS, MAX_TARGETS, Scores, Tokens
-from t0train.evals.statistics import Answers, summarise
+from t0train.evals.results import SCORES
 from t0train.evals.suites import SINGLE_CHOICE, SuiteEntry
+from t0train.results.schema import Mistake, RankedPromptScore, RankedScore
+from t0train.results.statistics import Answers, f1_of_prompts, mean_baselines, over_prompts, summarise
 
 _MISTAKES = 3  # shown of each dataset's worst prompt
 
 
 def evaluate_choices(
     answerer: Answerer, job: Job, seed: int, advance: Callable[[float], object]
-) -> tuple[DatasetResult, pa.Table]:
+) -> tuple[RankedScore, pa.Table]:
     """Score and summarise all prompts of a dataset that apply to at least one of its rows."""
     entry = job.entry
     left_out = {prompt.name: "applies to no row" for prompt in job.ranked if not len(prompt.rows)}
@@ -36,27 +36,30 @@ def evaluate_choices(
     answers = [_answers(prompt, values, divide) for prompt, values in zip(prompts, groups, strict=True)]
     statistics, spread = summarise(answers, seed)
     f1s, f1_interval = f1_of_prompts(answers, seed) if "f1" in entry.asked.metrics else ([None] * len(prompts), None)
-    result = DatasetResult(
+    scores = tuple(
+        RankedPromptScore(
+            **dict(one),
+            name=prompt.name,
+            task=prompt.task,
+            identity=_identity(prompt, entry.asked.normalise),
+            metrics={"f1": f1.value} if f1 else {},
+            metric_intervals={"f1": f1.interval} if f1 else {},
+            metric_baselines={"f1": {"chance": f1.chance, "majority": f1.majority}} if f1 else {},
+            remarks=_remarks(prompt),
+        )
+        for prompt, one, f1 in zip(prompts, statistics, f1s, strict=True)
+    )
+    result = RankedScore(
+        **dict(spread),
         dataset=entry.dataset.key,
         split=entry.split,
         family=entry.dataset.family,
         revision=job.revision,
-        spread=spread,
-        prompts=tuple(
-            PromptResult(
-                name=prompt.name,
-                task=prompt.task,
-                identity=_identity(prompt, entry.asked.normalise),
-                statistics=one,
-                metrics={"f1": f1.value} if f1 else {},
-                metric_intervals={"f1": f1.interval} if f1 else {},
-                metric_baselines={"f1": {"chance": f1.chance, "majority": f1.majority}} if f1 else {},
-                remarks=_remarks(prompt),
-            )
-            for prompt, one, f1 in zip(prompts, statistics, f1s, strict=True)
-        ),
-        left_out={**entry.left_out, **left_out},
+        prompts=scores,
+        metrics=over_prompts([score.metrics for score in scores]),
         metric_intervals={"f1": f1_interval} if f1_interval else {},
+        metric_baselines=mean_baselines([score.metric_baselines for score in scores]),
+        left_out={**entry.left_out, **left_out},
         normalise=entry.asked.normalise,
         caveat=entry.asked.caveat,
         mistakes=_mistakes(answerer.vocabulary, prompts, answers),

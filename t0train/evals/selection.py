@@ -7,9 +7,8 @@ evaluation after it is zero-shot. The paper does not say how the scores of tasks
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,60 +16,14 @@ from t0train.config import RunConfig, SuiteConfig, load_config
 from t0train.core.errors import UserError
 from t0train.core.files import write_json
 from t0train.core.run_folder import RunFolder
-from t0train.evals.results import Results, read_results
+from t0train.evals.results import read_results
 from t0train.evals.session import Request, evaluate_into, hold_results, refuse_other_results
 from t0train.mixture import build_mixture, leaks_of_run
+from t0train.results import EvalResults, Selection
+from t0train.results.schema import Candidate
 
 RULE = "the highest mean over datasets of the median over prompts; of equal ones the earliest"
 """Medians are of the accuracy, or of the first metric where a dataset is generated."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A checkpoint: its score, and the median over prompts of each dataset.
-
-    A dataset that stands in the suite more than once has a median for each of its splits and kinds.
-    """
-
-    step: int
-    score: float
-    medians: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What was compared, and the result.
-
-    Attributes:
-        suite: its name.
-        step: of the best checkpoint.
-        source: where the rows came from.
-        limit: rows scored at most per dataset, beside the suite's own limits; None for no limit.
-        seed: of the drawn rows and prompts.
-        candidates: all, the earliest first.
-        left_out: datasets of the suite that do not count, with the reason.
-        rule: how the best one is found.
-        absent: steps whose checkpoints the run's configuration keeps for good, and which are not there.
-    """
-
-    suite: str
-    step: int
-    source: str
-    limit: int | None
-    seed: int
-    candidates: tuple[Candidate, ...]
-    left_out: dict[str, str]
-    rule: str = RULE
-    absent: tuple[int, ...] = ()
-
-    @property
-    def absence(self) -> str:
-        """A sentence on the absent ones."""
-        return f"not compared, as their checkpoints are gone: steps {', '.join(map(str, self.absent))}"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
 
 
 def select_checkpoint(request: Request, suite: SuiteConfig) -> Selection:
@@ -108,10 +61,11 @@ def select_checkpoint(request: Request, suite: SuiteConfig) -> Selection:
             limit=best.limit,
             seed=best.seed,
             candidates=tuple(candidates),
+            rule=RULE,
             left_out=left_out | {f"{missing.dataset} {missing.split}": missing.reason for missing in best.missing},
             absent=absent_steps(run, [one.step for one in candidates]),
         )
-        write_json(out / "selection.json", selection.as_dict())
+        write_json(out / "selection.json", selection.as_json())
         folder.select(selection.step, suite.name)
     return selection
 
@@ -152,14 +106,13 @@ def _merit(one: Candidate) -> tuple[float, int]:
     return one.score, -one.step
 
 
-def candidate(results: Results) -> Candidate:
+def candidate(results: EvalResults) -> Candidate:
     """The score of a checkpoint by `RULE`."""
     entries = [("ranked", task) for task in results.tasks] + [("generated", task) for task in results.generated]
     datasets = [task.dataset for _, task in entries]
     medians = {
-        task.dataset
-        if datasets.count(task.dataset) == 1
-        else f"{task.dataset} {task.split}, {kind}": task.spread.median
+        task.dataset if datasets.count(task.dataset) == 1 else f"{task.dataset} {task.split}, {kind}": task.median
         for kind, task in entries
     }
-    return Candidate(results.model["step"], float(np.mean(list(medians.values()))), medians)
+    assert results.model.step is not None
+    return Candidate(step=results.model.step, score=float(np.mean(list(medians.values()))), medians=medians)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from t0train.evals.parallel import Work, answer_in_processes
 from t0train.evals.results import RESULTS, Results, check_folder
 from t0train.mixture import build_mixture, describe_leaks, leaks_of_run
 from t0train.model import run_config_of
+from t0train.results import EvaluatedModel
+from t0train.results.schema import NotHeldOut
 from t0train.tasks import load_catalogue
 
 ANSWERS = "answers"
@@ -147,7 +149,7 @@ def evaluate_into(folder: Path, request: Request, suite: SuiteConfig, answers: P
             answer_in_processes(Work(request.model, request.untrained, options, answers, request.processes))
         subject = open_model(request.model, request.untrained)
         results = evaluate_model(subject.model, subject.vocabulary, **options, facts=subject.facts, answers=answers)
-        results = replace(results, not_held_out=_not_held_out(request, suite))
+        results = results.model_copy(update={"not_held_out": _not_held_out(request, suite)})
         results.write(folder)
     return results
 
@@ -170,15 +172,19 @@ def hold_results(folder: Path) -> Iterator[None]:
 def refuse_other_results(folder: Path, suite: SuiteConfig, request: Request) -> None:
     """Refuse a folder with results of another model or suite, or of more rows; see `check_folder`."""
     run = run_config_of(request.model)
-    facts: dict[str, Any] = {"name": model_name(request.model), "untrained": request.untrained}
-    if run:
-        facts["run"] = run_identity(run)
-    elif (folder / RESULTS).is_file():  # only weights, which take time, tell exported ones apart
-        facts["weights"] = fingerprint(open_model(request.model, request.untrained).model)
-    check_folder(folder, suite.name, facts, request.limit)
+    weights = ""
+    if run is None and (folder / RESULTS).is_file():  # only weights, which take time, tell exported ones apart
+        weights = fingerprint(open_model(request.model, request.untrained).model)
+    model = EvaluatedModel(
+        name=model_name(request.model),
+        run=run_identity(run) if run else None,
+        weights=weights,
+        untrained=request.untrained,
+    )
+    check_folder(folder, suite.name, model, request.limit)
 
 
-def _not_held_out(request: Request, suite: SuiteConfig) -> dict[str, dict[str, str]] | None:
+def _not_held_out(request: Request, suite: SuiteConfig) -> dict[str, NotHeldOut] | None:
     """What the model's run has trained on of what the suite judges; None if that cannot be told any more."""
     run = run_config_of(request.model)
     if run is None:

@@ -14,6 +14,7 @@ from t0train.core.errors import UserError, nearest
 from t0train.core.seeds import generator
 from t0train.mixture.assemble import choose_prompts
 from t0train.prompts import load_templates
+from t0train.results.schema import Missing
 from t0train.tasks import (
     Dataset,
     Task,
@@ -53,15 +54,6 @@ class SuiteEntry:
     split: str
     tasks: tuple[Task, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Missing:
-    """A dataset of the suite that was not scored, and why."""
-
-    dataset: str
-    split: str
-    reason: str
 
 
 def resolve_suite(
@@ -137,7 +129,7 @@ def split_missing(entries: Sequence[SuiteEntry], source: str) -> tuple[list[Suit
         if reason is None:
             at_hand.append(entry)
         else:
-            missing.append(Missing(entry.dataset.key, entry.split, reason))
+            missing.append(Missing(dataset=entry.dataset.key, split=entry.split, reason=reason))
     if missing and not at_hand:
         reason = explain_nothing_found([entry.dataset for entry in entries], source)
         lines = list_missing([(table.dataset, table.split, reason or table.reason) for table in missing])

@@ -9,12 +9,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from t0train.evals.answerer import Answerer
-from t0train.evals.dataset_results import GENERATIONS, GeneratedPrompt, GeneratedResult
 from t0train.evals.jobs import Job
 from t0train.evals.metrics import constant_answer, corpus_bleu, item_scores
-from t0train.evals.statistics import spread_over_prompts
+from t0train.evals.results import GENERATIONS
 from t0train.evals.suites import SuiteEntry
 from t0train.evals.texts import TextPrompt
+from t0train.results.schema import GeneratedPromptScore, GeneratedScore
+from t0train.results.statistics import mean_baselines, over_prompts, spread_over_prompts
 
 
 def evaluate_texts(
@@ -22,7 +23,7 @@ def evaluate_texts(
     job: Job,
     seed: int,
     advance: Callable[[float], object],
-) -> tuple[GeneratedResult, pa.Table]:
+) -> tuple[GeneratedScore, pa.Table]:
     """Let the model answer every prompt, and score the answers."""
     entry = job.entry
     left_out = {prompt.task.template.name: "applies to no row" for prompt in job.texts if not prompt.inputs}
@@ -47,25 +48,27 @@ def evaluate_texts(
             metrics["bleu"] = corpus_bleu(some, prompt.references)
             baselines["bleu"] = corpus_bleu(everywhere, prompt.references)
         results.append(
-            GeneratedPrompt(
+            GeneratedPromptScore(
+                **dict(one),
                 name=prompt.task.template.name,
                 task=prompt.task.name,
                 identity=prompt.identity,
-                score=one,
                 metrics=metrics,
                 constant_answer=constant,
                 metric_baselines={metric: {"constant": value} for metric, value in baselines.items()},
                 remarks=prompt.remarks,
             )
         )
-    result = GeneratedResult(
+    result = GeneratedScore(
+        **dict(spread),
         dataset=entry.dataset.key,
         split=entry.split,
         family=entry.dataset.family,
         revision=job.revision,
         metric=headline,
-        spread=spread,
         prompts=tuple(results),
+        metrics=over_prompts([prompt.metrics for prompt in results]),
+        metric_baselines=mean_baselines([prompt.metric_baselines for prompt in results]),
         left_out={**entry.left_out, **left_out},
         caveat=entry.asked.caveat,
     )

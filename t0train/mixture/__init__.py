@@ -3,7 +3,7 @@
 from t0train.mixture.assemble import Mixture, build_mixture, load_mixture
 from t0train.mixture.check import SourceReport, check_sources
 from t0train.mixture.contamination import Leak, check_leaks, describe_leaks, find_leaks, leak_notes, leaks_of_run
-from t0train.mixture.overlap import Overlap, OverlapReport, find_overlaps
+from t0train.mixture.overlap import find_overlaps, write_overlaps
 from t0train.mixture.rates import equal, proportional, t0_cap, temperature
 from t0train.mixture.table import DatasetRow, TaskRow, by_dataset
 
@@ -11,8 +11,6 @@ __all__ = [
     "DatasetRow",
     "Leak",
     "Mixture",
-    "Overlap",
-    "OverlapReport",
     "SourceReport",
     "TaskRow",
     "build_mixture",
@@ -29,4 +27,5 @@ __all__ = [
     "proportional",
     "t0_cap",
     "temperature",
+    "write_overlaps",
 ]

@@ -11,6 +11,7 @@ from t0train.config import RunConfig, SuiteConfig, load_suite
 from t0train.core.errors import UserError
 from t0train.mixture.assemble import Mixture
 from t0train.mixture.dataset_identity import TrainingFiles, is_same
+from t0train.results.schema import NotHeldOut
 from t0train.tasks import Dataset, load_catalogue, parse_split, training_split
 from t0train.tasks.sources import HUB
 
@@ -42,18 +43,18 @@ class Leak:
         }[self.kind]
 
 
-def describe_leaks(leaks: Iterable[Leak]) -> dict[str, dict[str, str]]:
+def describe_leaks(leaks: Iterable[Leak]) -> dict[str, NotHeldOut]:
     """Kind and sentence by dataset, for files; of several entries of a dataset the gravest is said."""
     ordered = sorted(leaks, key=lambda leak: leak.kind == "rows")
-    return {leak.dataset: {"kind": leak.kind, "sentence": str(leak)} for leak in ordered}
+    return {leak.dataset: NotHeldOut(kind=leak.kind, sentence=str(leak)) for leak in ordered}
 
 
-def leak_notes(described: Mapping[str, Mapping[str, str]]) -> list[str]:
+def leak_notes(described: Mapping[str, NotHeldOut]) -> list[str]:
     """What `describe_leaks` gives, for a terminal: datasets of which only the family is trained on share one line."""
-    family = [dataset for dataset, found in described.items() if found["kind"] == "family"]
+    family = [dataset for dataset, found in described.items() if found.kind == "family"]
     if len(family) < 2:
-        return [found["sentence"] for found in described.values()]
-    others = [found["sentence"] for found in described.values() if found["kind"] != "family"]
+        return [found.sentence for found in described.values()]
+    others = [found.sentence for found in described.values() if found.kind != "family"]
     return [*others, f"{', '.join(family)}: no rows of them are trained on, but their families are"]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,77 +24,12 @@ from t0train.core.files import make_folder, refuse_linked_folders, write_json
 from t0train.core.seeds import mix64
 from t0train.mixture.assemble import Mixture
 from t0train.prompts import columns_read, load_templates
+from t0train.results.schema import Overlap, OverlapReport, SharedText
 from t0train.tasks import Dataset, Table, load_catalogue, open_table, training_split
 
 _WORD = re.compile(r"\w+")
 _CHUNK = 1024  # rows read at once
 _EXAMPLES = 3
-
-
-@dataclass(frozen=True)
-class SharedText:
-    """An n-gram that a scored row shares with a training row; rows count from 0 in their splits."""
-
-    row: int
-    share: float
-    words: str
-    trained_dataset: str
-    trained_row: int
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """What the rows of one dataset of a suite share with the training rows.
-
-    Attributes:
-        dataset: key of the scored dataset.
-        split: its split, as the suite writes it.
-        rows: rows that were compared, among them those too short.
-        short: rows whose texts have no n-gram, and of which nothing is known therefore.
-        touched: rows with at least one n-gram in a training row.
-        overlapping: rows with at least the threshold's share of their n-grams in training rows.
-        sources: number of touched rows by training dataset.
-        examples: the rows with the largest shares.
-    """
-
-    dataset: str
-    split: str
-    rows: int
-    short: int
-    touched: int
-    overlapping: int
-    sources: dict[str, int]
-    examples: tuple[SharedText, ...]
-
-
-@dataclass(frozen=True)
-class OverlapReport:
-    """All datasets of a suite.
-
-    Attributes:
-        mixture: hash of what is trained on.
-        ngram: words of an n-gram.
-        threshold: share of its n-grams from which on a row counts as overlapping.
-        overlaps: the datasets that were compared.
-        not_compared: those whose texts are not at hand, on either side, with the reason.
-    """
-
-    mixture: str
-    ngram: int
-    threshold: float
-    overlaps: tuple[Overlap, ...]
-    not_compared: dict[str, str]
-
-    def write(self, folder: Path) -> Path:
-        """Write it for the run's reports into the folder of the suite's results, `RUN/eval/SUITE`.
-
-        Raises:
-            UserError: the folder cannot be written to, or is a symbolic link.
-        """
-        refuse_linked_folders(folder.parents[1], folder)
-        path = make_folder(folder) / OVERLAPS
-        write_json(path, asdict(self))
-        return path
 
 
 @dataclass
@@ -137,7 +72,7 @@ def find_overlaps(
     words, missing = _Words(), dict[str, str]()
     scored = list(_read_suite(suite, run, words, missing))
     if not scored:
-        return OverlapReport(mixture.hash, run.leaks.ngram, run.leaks.threshold, (), missing)
+        return _report(mixture, run, (), missing)
     grams, index = np.unique(np.concatenate([part.grams for part in scored]), return_inverse=True)
     parts = np.split(index, np.cumsum([len(part.grams) for part in scored])[:-1])
     found_in = np.full((2, len(grams)), -1, dtype=np.int64)  # training dataset and row of each n-gram's first find
@@ -159,11 +94,33 @@ def find_overlaps(
                 counts[dataset.key] = touched
         advance(1)
     names, spelling = [dataset.key for dataset in mixture.datasets], ["", *words.numbers]
-    overlaps = [
+    overlaps = tuple(
         _summary(part, found_in[:, own], counts, names, spelling, run)
         for part, own, counts in zip(scored, parts, sources, strict=True)
-    ]
-    return OverlapReport(mixture.hash, run.leaks.ngram, run.leaks.threshold, tuple(overlaps), missing)
+    )
+    return _report(mixture, run, overlaps, missing)
+
+
+def _report(mixture: Mixture, run: RunConfig, overlaps: tuple[Overlap, ...], missing: dict[str, str]) -> OverlapReport:
+    return OverlapReport(
+        mixture=mixture.hash,
+        ngram=run.leaks.ngram,
+        threshold=run.leaks.threshold,
+        overlaps=overlaps,
+        not_compared=missing,
+    )
+
+
+def write_overlaps(report: OverlapReport, folder: Path) -> Path:
+    """Write it for the run's reports into the folder of the suite's results, `RUN/eval/SUITE`.
+
+    Raises:
+        UserError: the folder cannot be written to, or is a symbolic link.
+    """
+    refuse_linked_folders(folder.parents[1], folder)
+    path = make_folder(folder) / OVERLAPS
+    write_json(path, report.as_json())
+    return path
 
 
 def _read_suite(suite: SuiteConfig, run: RunConfig, words: _Words, missing: dict[str, str]) -> Iterator[_Scored]:
@@ -269,7 +226,15 @@ def _summary(
             place = part.places[first]
             text = " ".join(spelling[number] for number in part.words[place : place + run.leaks.ngram])
             trained, trained_row = found_in[:, first].tolist()
-            examples.append(SharedText(row, float(shares[row]), text, names[trained], trained_row))
+            examples.append(
+                SharedText(
+                    row=row,
+                    share=float(shares[row]),
+                    words=text,
+                    trained_dataset=names[trained],
+                    trained_row=trained_row,
+                )
+            )
     return Overlap(
         dataset=part.dataset,
         split=part.split,

@@ -12,14 +12,14 @@ import yaml
 from t0train.config import deviations as from_t0
 from t0train.config import load_config
 from t0train.core.run_folder import RunFolder
-from t0train.report.accuracy import accuracy, every_prompt
-from t0train.report.beside import published_beside
-from t0train.report.content import deviations
-from t0train.report.findings import findings
-from t0train.report.page import markdown_sections
-from t0train.report.parts import Part, Picture, Section, Sentences, Table
-from t0train.report.runs import Run, read_run
-from t0train.report.scores import suites
+from t0train.report.elements import Part, Picture, Section, Sentences, Table
+from t0train.report.render import markdown_sections
+from t0train.report.run_data import RunData, read_run, suites
+from t0train.report.sections.accuracy import accuracy, every_prompt
+from t0train.report.sections.configuration import deviations
+from t0train.report.sections.findings import findings
+from t0train.report.sections.published import published_beside
+from t0train.results import EvalResults
 
 _NOT_FOR_CARDS = {"Mistakes under the worst prompts"}
 
@@ -31,7 +31,7 @@ def card_header(run: Path, hub_ids: Sequence[str]) -> str:
         run: run folder.
         hub_ids: repositories that the training rows come from.
     """
-    start = read_run(run).config.get("model", {}).get("start", "random")
+    start = read_run(run).recipe.model.start or "random"
     entries: dict[str, Any] = {"language": "en", "tags": ["t5", "t0", "zero-shot", "multitask-prompted-training"]}
     if start.count("/") == 1 and not start.startswith((".", "/", "~")):
         entries["base_model"] = start
@@ -54,11 +54,11 @@ def card_text(run: Path, step: int, mixture: Sequence[Mapping[str, Any]], weight
         UserError: not a run folder, or a damaged file in it.
     """
     found = read_run(run, step)
-    of_step = {suite: results for suite, results in found.results.items() if results["model"].get("step") == step}
+    of_step = {suite: results for suite, results in found.results.items() if results.model.step == step}
     own = {suite: results for suite, results in of_step.items() if _are_of(results, weights)}
     if found.deviations is None:  # a run folder that was put together by hand
         resolved = load_config(RunFolder(run).config)
-        found = replace(found, deviations=[deviation.as_dict() for deviation in from_t0(resolved)])
+        found = replace(found, deviations=tuple(deviation.sentence for deviation in from_t0(resolved)))
     scored = replace(found, results=own)
     sections = [
         Section("Training data", _data(scored, mixture)),
@@ -74,17 +74,14 @@ def card_text(run: Path, step: int, mixture: Sequence[Mapping[str, Any]], weight
     return markdown_sections([section for section in sections if section.parts])
 
 
-def _are_of(results: Mapping[str, Any], weights: str) -> bool:
-    return not weights or results["model"].get("weights", weights) == weights
+def _are_of(results: EvalResults, weights: str) -> bool:
+    return not weights or results.model.weights in ("", weights)
 
 
-def _data(run: Run, mixture: Sequence[Mapping[str, Any]]) -> list[Part]:
-    name = run.config.get("mixture", {}).get("name")
-    starts = run.of_kind("start")
-    lines = [
-        f"Mixture {name}, hash {starts[-1]['mixture']}." if starts and "mixture" in starts[-1] else f"Mixture {name}."
-    ]
-    lines += [f"{remark}." for event in starts for remark in event.get("remarks", [])]
+def _data(run: RunData, mixture: Sequence[Mapping[str, Any]]) -> list[Part]:
+    name, starts = run.recipe.mixture.name, run.starts
+    lines = [f"Mixture {name}, hash {starts[-1].mixture}." if starts and starts[-1].mixture else f"Mixture {name}."]
+    lines += [f"{remark}." for event in starts for remark in event.remarks]
     parts: list[Part] = [Sentences(lines)]
     if mixture:
         rows = [
@@ -97,31 +94,28 @@ def _data(run: Run, mixture: Sequence[Mapping[str, Any]]) -> list[Part]:
     return parts
 
 
-def _recipe(run: Run, step: int) -> Table:
+def _recipe(run: RunData, step: int) -> Table:
     """The keys of the recipe that matter most, and what was seen until the step."""
-    config, steps = run.config, [event for event in run.of_kind("step") if event["step"] <= step]
-    model, data, train, optimizer = (config.get(key, {}) for key in ("model", "data", "train", "optimizer"))
-    batch = train.get("batch", {})
+    recipe, steps = run.recipe, [event for event in run.steps if event.step <= step]
+    model, data, train, optimizer = recipe.model, recipe.data, recipe.train, recipe.optimizer
+    batch = train.batch
     rows = [
-        (
-            "starts from",
-            f"random weights, {model.get('size')}" if model.get("start") == "random" else model.get("start"),
-        ),
-        ("steps", f"{step:,} of {train.get('steps', 0):,}"),
-        ("a step", f"{batch['rows']:,} packed rows" if batch.get("rows") else f"{batch.get('examples')} examples"),
-        ("row", f"{data.get('max_inputs')} input and {data.get('max_targets')} target tokens"),
-        ("optimizer", f"{optimizer.get('name')}, learning rate {optimizer.get('lr')}, {optimizer.get('schedule')}"),
-        ("dropout", f"{model.get('dropout')}, {model.get('dropout_style')}"),
-        ("precision", f"{train.get('precision')}"),
-        ("seed", f"{config.get('seed')}"),
-        ("examples seen", f"{sum(event['examples'] for event in steps):,}"),
-        ("target tokens seen", f"{sum(event['tokens'] for event in steps):,}"),
+        ("starts from", f"random weights, {model.size}" if model.start == "random" else model.start),
+        ("steps", f"{step:,} of {train.steps:,}"),
+        ("a step", f"{batch.rows:,} packed rows" if batch.rows else f"{batch.examples} examples"),
+        ("row", f"{data.max_inputs} input and {data.max_targets} target tokens"),
+        ("optimizer", f"{optimizer.name}, learning rate {optimizer.lr}, {optimizer.schedule}"),
+        ("dropout", f"{model.dropout}, {model.dropout_style}"),
+        ("precision", f"{train.precision}"),
+        ("seed", f"{recipe.seed}"),
+        ("examples seen", f"{sum(event.examples for event in steps):,}"),
+        ("target tokens seen", f"{sum(event.tokens for event in steps):,}"),
         ("configuration", run.config_hash),
     ]
     return Table(("", ""), [(key, str(value)) for key, value in rows], names=2)
 
 
-def _not_evaluated(run: Run, step: int) -> Sentences:
+def _not_evaluated(run: RunData, step: int) -> Sentences:
     others = sorted(run.results)
     elsewhere = f" Other checkpoints of the run were, on {', '.join(others)}." if others else ""
     return Sentences([f"The checkpoint of step {step:,} was not evaluated.{elsewhere}"])

@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t0train.core.markup import shortened
-from t0train.report.runs import Run
-from t0train.report.shares import Share
+from t0train.report.run_data import RunData
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -51,12 +50,12 @@ class Box(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """One panel of curves: a key of the events of a kind, its title and unit, and whether a running mean helps."""
+    """One panel of curves: a key of the events of steps (or of speed), title, unit, whether a running mean helps."""
 
     key: str
     title: str
     unit: str
-    kind: str = "step"
+    of_speed: bool = False
     smooth: bool = True
     bounds: tuple[float, float] | None = None
     scale: float = 1.0
@@ -67,6 +66,25 @@ class Panel(NamedTuple):
 
     dataset: str
     boxes: Sequence[Box]
+
+
+class Share(NamedTuple):
+    """One task: fractions of all examples drawn so far."""
+
+    task: str
+    expected: float
+    drawn: float
+    low: float  # 95 % of independent draws fall between low and high (normal approximation)
+    high: float
+
+    @property
+    def surprise(self) -> float:
+        """Distance of the drawn share from the expected one, in standard errors."""
+        error = (self.high - self.expected) / 1.96
+        distance = abs(self.drawn - self.expected)
+        if error == 0:  # a task that is always or never drawn
+            return math.inf if distance else 0.0
+        return distance / error
 
 
 def colour(index: int) -> str:
@@ -124,7 +142,7 @@ def render(figure: Figure) -> tuple[str, bytes]:
     return svg.getvalue().decode(), png.getvalue()
 
 
-def curves(runs: Sequence[Run], panels: Sequence[Curve]) -> Figure | None:
+def curves(runs: Sequence[RunData], panels: Sequence[Curve]) -> Figure | None:
     """Values of events over steps, a panel for each key that some run has logged; None when none has.
 
     Many points are drawn faintly with their running mean on top.
@@ -152,9 +170,10 @@ def curves(runs: Sequence[Run], panels: Sequence[Curve]) -> Figure | None:
     return figure
 
 
-def _series(run: Run, panel: Curve) -> tuple[Floats, Floats]:
-    logged = (event for event in run.of_kind(panel.kind) if is_plausible(event.get(panel.key)))
-    points = np.array([(event["step"], panel.scale * event[panel.key]) for event in logged], dtype=float).reshape(-1, 2)
+def _series(run: RunData, panel: Curve) -> tuple[Floats, Floats]:
+    logged = ((event.step, event.value(panel.key)) for event in (run.speeds if panel.of_speed else run.steps))
+    drawn = [(step, panel.scale * value) for step, value in logged if is_plausible(value)]
+    points = np.array(drawn, dtype=float).reshape(-1, 2)
     return points[:, 0], points[:, 1]
 
 

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from t0train.core.errors import UserError
 from t0train.core.files import refuse_linked_folders, remove_leftovers, write_atomic
 from t0train.core.lock import hold_folder
 from t0train.core.progress import say
-from t0train.report.content import build
-from t0train.report.page import html, markdown
-from t0train.report.parts import Picture
-from t0train.report.runs import read_runs
+from t0train.report.elements import Picture, Section
+from t0train.report.render import html, markdown
+from t0train.report.run_data import RunData, read_runs
+from t0train.report.sections.accuracy import Headline, accuracy, every_prompt, headlines
+from t0train.report.sections.comparison import comparison
+from t0train.report.sections.configuration import deviations, differing_keys, overview
+from t0train.report.sections.findings import findings
+from t0train.report.sections.published import published_beside
+from t0train.report.sections.training import curves, packing, tasks_drawn
+
+
+class Report(NamedTuple):
+    """A report that was written: the path of its HTML page, and the accuracies that stand in it."""
+
+    page: Path
+    headlines: list[Headline]
 
 
 def write_report(runs: str | Path | Sequence[str | Path], out: str | Path | None = None) -> Path:
@@ -30,6 +43,11 @@ def write_report(runs: str | Path | Sequence[str | Path], out: str | Path | None
         UserError: not a run folder, a damaged file in it, a folder that cannot be written to, or one in a run folder
             that is a symbolic link.
     """
+    return build_report(runs, out).page
+
+
+def build_report(runs: str | Path | Sequence[str | Path], out: str | Path | None = None) -> Report:
+    """As `write_report`, with the accuracies that stand in the report."""
     folders = [Path(runs)] if isinstance(runs, str | Path) else [Path(run) for run in runs]
     if not folders:
         raise UserError("a report needs at least one run folder.")
@@ -39,7 +57,7 @@ def write_report(runs: str | Path | Sequence[str | Path], out: str | Path | None
         if run in out.parents:
             refuse_linked_folders(run, out)
     title = "Report on " + " and ".join(run.name for run in found)
-    sections = build(found)
+    sections = build_sections(found)
     with hold_folder(out, f"writing a report into {out}", say):
         remove_leftovers(out, exclusive=True)
         for part in (part for section in sections for part in section.parts):
@@ -48,4 +66,21 @@ def write_report(runs: str | Path | Sequence[str | Path], out: str | Path | None
                 write_atomic(out / f"{part.name}.png", part.png)
         write_atomic(out / "report.md", markdown(title, sections))
         write_atomic(out / "report.html", html(title, sections))
-    return out / "report.html"
+    return Report(out / "report.html", headlines(found))
+
+
+def build_sections(runs: Sequence[RunData]) -> list[Section]:
+    """All sections of the report on these runs that have anything to say."""
+    sections = [
+        Section("Runs", [overview(runs), *differing_keys(runs)]),
+        Section("Accuracy", accuracy(runs)),
+        Section("Comparison", comparison(runs)),
+        Section("Beside published results", published_beside(runs)),
+        *findings(runs),
+        Section("Training", curves(runs)),
+        Section("Tasks drawn", [part for run in runs for part in tasks_drawn(run, runs)]),
+        Section("Packing", packing(runs)),
+        Section("Deviations from T0", [part for run in runs for part in deviations(run, runs)]),
+        Section("Every prompt", every_prompt(runs)),
+    ]
+    return [section for section in sections if section.parts]

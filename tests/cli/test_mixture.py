@@ -220,8 +220,8 @@ def test_shared_texts_of_a_run_are_kept_for_its_reports(rows: Path, tmp_path: Pa
     assert not (folder / "eval").exists()
     _, notes = run("check", str(folder), "--suite", str(suite), "--ngrams")
     assert "eval/s/leaks.json" in notes
-    (found,) = read_run(folder).overlaps["s"]["overlaps"]
-    assert (found["dataset"], found["rows"], found["touched"], found["sources"]) == ("imdb", 1, 1, {"imdb": 1})
+    (found,) = read_run(folder).overlaps["s"].overlaps
+    assert (found.dataset, found.rows, found.touched, found.sources) == ("imdb", 1, 1, {"imdb": 1})
 
 
 def test_check_names_a_missing_column(rows: Path, tmp_path: Path) -> None:

@@ -103,10 +103,10 @@ def test_grade_is_the_target_score_of_the_likeliest_choice(
     [prompt] = task.prompts
     assert (prompt.name, prompt.task) == ("colours", "bigbench_colours")
     assert prompt.remarks == {"examples without target scores, skipped": 1}
-    assert prompt.statistics.rows == 3
-    assert prompt.statistics.accuracy == pytest.approx((1 + 0.4 + 0) / 3)
-    assert prompt.statistics.chance == pytest.approx((1 / 3 + 0.7 + 0) / 3)
-    assert prompt.statistics.gold_not_in_choices == 1
+    assert prompt.rows == 3
+    assert prompt.accuracy == pytest.approx((1 + 0.4 + 0) / 3)
+    assert prompt.chance == pytest.approx((1 / 3 + 0.7 + 0) / 3)
+    assert prompt.gold_not_in_choices == 1
     lines = results.scores.to_pylist()
     assert [line["row"] for line in lines] == [0, 2, 3]
     [part] = read_task(tmp_path / "bigbench" / "colours", "colours")
@@ -120,7 +120,7 @@ def check_constant(monkeypatch: pytest.MonkeyPatch, score: Callable[[], Results]
     with_scorer(monkeypatch, lambda task, row, choices: np.zeros(len(choices)))
     for task in score().tasks:
         [prompt] = task.prompts
-        one = prompt.statistics
+        one = prompt
         tolerance = 4 * (one.chance * (1 - one.chance) / one.rows) ** 0.5  # grades are 0 or 1, so binomial
         assert one.accuracy == pytest.approx(one.chance, abs=tolerance)
         assert one.majority == pytest.approx(one.chance, abs=tolerance)
@@ -149,7 +149,7 @@ def test_sub_tasks_count_the_same(tmp_path: Path, vocabulary: Vocabulary, monkey
     [task] = run(tmp_path, vocabulary, suite("logic")).tasks
     assert [prompt.name for prompt in task.prompts] == ["easy", "hard"]
     assert [prompt.task for prompt in task.prompts] == ["bigbench_logic_easy", "bigbench_logic_hard"]
-    assert (task.spread.rows, task.spread.mean) == (4, 0.5)
+    assert (task.rows, task.mean) == (4, 0.5)
 
 
 def test_more_choices_than_a_decoder_row_holds(tmp_path: Path, vocabulary: Vocabulary) -> None:
@@ -237,7 +237,7 @@ def test_odd_files_that_can_be_scored(tmp_path: Path, vocabulary: Vocabulary) ->
     assert dict(zip(first.choices, first.grades, strict=True)) == {"blue": 1.0, "red": 0.0}
     [task] = run(tmp_path, vocabulary, suite("odd")).tasks
     assert task.prompts[0].remarks == {"examples with a single choice, right whatever the model says": 1}
-    assert task.prompts[0].statistics.chance == (0.5 + 1) / 2
+    assert task.prompts[0].chance == (0.5 + 1) / 2
 
 
 ROWS = {
@@ -270,15 +270,15 @@ def test_perfect_and_random_scorers_on_the_real_tasks(
 
     with_scorer(monkeypatch, perfect)
     results = scored()
-    assert {task.dataset.partition("/")[2]: task.spread.rows for task in results.tasks} == ROWS
+    assert {task.dataset.partition("/")[2]: task.rows for task in results.tasks} == ROWS
     assert len(results.missing) == 9
-    assert {task.spread.mean for task in results.tasks} == {1.0}
+    assert {task.mean for task in results.tasks} == {1.0}
 
     random = np.random.default_rng(0)
     with_scorer(monkeypatch, lambda task, row, choices: random.random(len(choices)))
     for task in scored().tasks:
-        low, high = task.spread.mean_interval
-        assert low <= task.spread.chance <= high
+        low, high = task.mean_interval
+        assert low <= task.chance <= high
 
 
 def test_a_constant_scorer_is_at_chance_on_the_real_tasks(

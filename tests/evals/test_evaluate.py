@@ -20,6 +20,7 @@ from t0train.core.seeds import derive_seed
 from t0train.data import Vocabulary, load_vocabulary
 from t0train.evals import evaluate_model, rank
 from t0train.prompts import Rendered, load_templates
+from t0train.results import EvaluatedModel
 from t0train.tasks import Dataset, load_catalogue, open_table
 from tests.evals.conftest import small_model
 from tests.evals.films import CATALOGUE, ROWS, TEMPLATES, write_films
@@ -73,7 +74,7 @@ def test_scores_and_predictions_are_those_of_the_rendered_rows(films: Path, voca
         )
         assert [line["prediction"] for line in found] == [int(np.argmax(values)) for values in expected]
         answers = [choices_of(one)[line["prediction"]] for line, one in zip(found, rendered.values(), strict=True)]
-        [prompt] = [prompt.statistics for prompt in task.prompts if prompt.name == name]
+        [prompt] = [prompt for prompt in task.prompts if prompt.name == name]
         targets = [example.target for example in rendered.values()]
         assert prompt.accuracy == pytest.approx(accuracy_score(targets, answers))
         assert prompt.rows == len(rendered)
@@ -81,7 +82,7 @@ def test_scores_and_predictions_are_those_of_the_rendered_rows(films: Path, voca
 
 def test_baselines_and_rows_whose_gold_is_no_choice(films: Path, vocabulary: Vocabulary) -> None:
     [task] = run(films, vocabulary).tasks
-    colour, sentiment, long_ones = (prompt.statistics for prompt in task.prompts)
+    colour, sentiment, long_ones = (prompt for prompt in task.prompts)
     labels = [row["label"] for row in ROWS]
     constant = DummyClassifier(strategy="most_frequent").fit(np.zeros((len(ROWS), 1)), labels)
     assert sentiment.majority == pytest.approx(constant.score(np.zeros((len(ROWS), 1)), labels))
@@ -91,17 +92,17 @@ def test_baselines_and_rows_whose_gold_is_no_choice(films: Path, vocabulary: Voc
     assert odd > 0
     assert colour.gold_not_in_choices == odd
     assert colour.chance == pytest.approx((len(ROWS) - odd) / len(ROWS) / 3)
-    assert long_ones.rows == sum(row["long"] for row in ROWS) < len(ROWS) == task.spread.rows
+    assert long_ones.rows == sum(row["long"] for row in ROWS) < len(ROWS) == task.rows
     left_out = len(ROWS) - long_ones.rows
     expected = [{}, {}, {"rows that the template leaves out": left_out}]
     assert [prompt.remarks for prompt in task.prompts] == expected
 
 
 def test_files_hold_what_the_results_say(films: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:
-    results = run(films, vocabulary, limit=20, facts={"name": "small", "step": 3})
+    results = run(films, vocabulary, limit=20, facts=EvaluatedModel(name="small", step=3))
     results.write(tmp_path / "out")
     document = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert document["model"] == {"name": "small", "step": 3}
+    assert (document["model"]["name"], document["model"]["step"]) == ("small", 3)
     assert (document["suite"], document["limit"]) == ("films", 20)
     [task] = document["tasks"]
     table = pq.read_table(tmp_path / "out" / "scores.parquet").to_pandas()
@@ -200,7 +201,7 @@ def test_odd_choices_are_counted(films: Path, vocabulary: Vocabulary, tmp_path: 
         "choices with the same tokens": 2,
         "choice cut to 256 tokens": 2,
     }
-    assert prompt.statistics.rows == len(rows)
+    assert prompt.rows == len(rows)
     [line] = picked("validation[1:2]").scores.to_pylist()
     assert line["scores"][0] == line["scores"][2] != line["scores"][1]
 
@@ -219,16 +220,16 @@ def test_f1_stands_beside_the_accuracy(films: Path, vocabulary: Vocabulary) -> N
     for name, metrics in with_f1.items():
         pairs = [(line["gold"], line["prediction"]) for line in lines if line["prompt"] == name]
         assert metrics["f1"] == pytest.approx(f1_score(*zip(*pairs, strict=True)))
-    assert task.metrics["f1"]["mean"] == pytest.approx(np.mean([metrics["f1"] for metrics in with_f1.values()]))
+    assert task.metrics["f1"].mean == pytest.approx(np.mean([metrics["f1"] for metrics in with_f1.values()]))
     low, high = task.metric_intervals["f1"]
-    assert low <= task.metrics["f1"]["median"] <= high
+    assert low <= task.metrics["f1"].median <= high
     # the share of class 1 decides what baselines get: 40 of 60 rows are good, and label i % 3 > 0 of the long ones
     shares = [40 / 60, np.mean([row["label"] for row in ROWS if row["long"]])]
     majority = np.mean([2 * share / (1 + share) for share in shares])
     chance = np.mean([share / (share + 0.5) for share in shares])
     assert task.metric_baselines == {"f1": {"chance": pytest.approx(chance), "majority": pytest.approx(majority)}}
-    of_prompt = results.as_dict()["tasks"][0]["prompts"][1]
-    assert set(of_prompt["metrics"]) == set(of_prompt["metric_intervals"]) == set(of_prompt["metric_baselines"])
+    of_prompt = results.tasks[0].prompts[1]
+    assert set(of_prompt.metrics) == set(of_prompt.metric_intervals) == set(of_prompt.metric_baselines)
 
 
 def test_scores_are_divided_by_tokens_or_characters(
@@ -259,9 +260,10 @@ def test_scores_are_divided_by_tokens_or_characters(
         lines = results.scores.to_pylist()
         assert [line["right"] for line in lines] == right
         assert [sorted(line["scores"]) for line in lines] == [[-2, -1], [-4, -1]]  # sums are kept
-        [task] = results.as_dict()["tasks"]
-        assert (task["normalise"], task["mean"]) == (normalise, np.mean(right))
-        identities.add(task["prompts"][0]["identity"])
+        [task] = results.tasks
+        assert task.normalise == normalise
+        assert task.mean == np.mean(right)
+        identities.add(task.prompts[0].identity)
     assert len(identities) == 3  # one is not compared with the other
 
 
@@ -385,7 +387,7 @@ def test_a_perfect_scorer_is_right_wherever_the_gold_is_a_choice(
     assert {(line["task"], line["row"]) for line in lines if line["gold"] == -1} == odd
     assert {(line["task"], line["row"]) for line in lines if line["right"] != 1} == odd | blurred
     for prompt in (prompt for task in results.tasks for prompt in task.prompts):
-        one = prompt.statistics
+        one = prompt
         wrong = sum(name == prompt.task for name, _ in odd | blurred)
         assert one.accuracy == pytest.approx(1 - wrong / one.rows)
         assert one.gold_not_in_choices == sum(name == prompt.task for name, _ in odd)
@@ -398,15 +400,11 @@ def test_a_random_scorer_is_at_chance(
     with_scorer(monkeypatch, lambda task, row, choices: random.random(len(choices)))
     vocabulary = load_vocabulary(t5_vocabulary)
     results = evaluate_model(small_model(32_128), vocabulary, at_hand, source=str(real_data), store=store)
-    large = [task for task in results.tasks if task.spread.rows >= 40]  # a bootstrap of five rows covers nothing
-    outside = [
-        task.dataset
-        for task in large
-        if not task.spread.mean_interval[0] <= task.spread.chance <= task.spread.mean_interval[1]
-    ]
+    large = [task for task in results.tasks if task.rows >= 40]  # a bootstrap of five rows covers nothing
+    outside = [task.dataset for task in large if not task.mean_interval[0] <= task.chance <= task.mean_interval[1]]
     assert len(large) > 15
     assert len(outside) <= 3  # 5 % of the intervals miss
-    everything = [prompt.statistics for task in results.tasks for prompt in task.prompts]
+    everything = [prompt for task in results.tasks for prompt in task.prompts]
     rows = np.array([one.rows for one in everything])
     expected = np.average([one.chance for one in everything], weights=rows)
     assert np.average([one.accuracy for one in everything], weights=rows) == pytest.approx(expected, abs=0.02)
@@ -423,7 +421,7 @@ def test_a_small_model_on_real_rows_equals_ranking_the_rendered_texts(
     results = evaluate_model(model, vocabulary, chosen, source=str(real_data), store=str(tmp_path))
     [task] = results.tasks
     assert len(task.prompts) == 10
-    assert {prompt.statistics.rows for prompt in task.prompts} == {20}
+    assert {prompt.rows for prompt in task.prompts} == {20}
     rows = open_table(load_catalogue()["super_glue/rte"], "validation", str(real_data)).rows()
     templates = load_templates("super_glue", "rte")
     lines = results.scores.to_pylist()

@@ -32,7 +32,7 @@ def identities(films: Path, vocabulary: Vocabulary, limit: int = 3, metric: str 
     """Revision of each dataset entry, identity of each prompt, as results.json has them."""
     written = {"dataset": "films", "kind": "generate", "metrics": [metric], "max_new_tokens": 2}
     tasks = [{"dataset": "films"}, {"dataset": BIG, "kind": "bigbench"}, written]
-    document = evaluate_model(
+    results = evaluate_model(
         small_model(vocabulary.size),
         vocabulary,
         SuiteConfig.model_validate({"name": "all", "tasks": tasks}),
@@ -41,10 +41,9 @@ def identities(films: Path, vocabulary: Vocabulary, limit: int = 3, metric: str 
         catalogue=CATALOGUE,
         templates=[films / "templates"],
         limit=limit,
-    ).as_dict()
-    entries = [*document["tasks"], *document["generated"]]
-    found = {entry["dataset"]: entry["revision"] for entry in entries}
-    return found | {prompt["name"]: prompt["identity"] for entry in entries for prompt in entry["prompts"]}
+    )
+    found = {entry.dataset: entry.revision for entry in results.scored}
+    return found | {prompt.name: prompt.identity for entry in results.scored for prompt in entry.prompts}
 
 
 def changed(first: dict[str, Any], second: dict[str, Any]) -> set[str]:

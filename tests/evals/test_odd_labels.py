@@ -14,8 +14,9 @@ from t0train.config import SuiteConfig
 from t0train.core.errors import UserError
 from t0train.data import Vocabulary
 from t0train.evals import Results, evaluate_model
-from t0train.evals.dataset_results import PromptResult
 from t0train.evals.suites import SINGLE_CHOICE
+from t0train.results import EvaluatedModel
+from t0train.results.schema import RankedPromptScore
 from t0train.tasks import Dataset
 from tests.evals.conftest import small_model
 
@@ -69,11 +70,11 @@ def score(
         store=str(folder / "store"),
         catalogue={"mail": Dataset(name="mail", family="mail")},
         templates=[folder / "templates"],
-        facts={"name": "small", "step": None, "untrained": False, "selected": False},
+        facts=EvaluatedModel(name="small"),
     )
 
 
-def only(results: Results) -> PromptResult:
+def only(results: Results) -> RankedPromptScore:
     [task] = results.tasks
     [prompt] = task.prompts
     return prompt
@@ -93,7 +94,7 @@ def test_labels_that_index_no_choice_anywhere_are_refused(
     assert "the label selects no choice: 3" in str(refused.value)
     assert "allow_empty_targets" in str(refused.value)
     prompt = only(score(tmp_path / "allowed", vocabulary, rows, allow_empty_targets=True))
-    assert (prompt.statistics.accuracy, prompt.statistics.gold_not_in_choices) == (0.0, 3)
+    assert (prompt.accuracy, prompt.gold_not_in_choices) == (0.0, 3)
     assert prompt.remarks["the target is <NO LABEL>"] == 3
 
 
@@ -112,7 +113,7 @@ def test_labels_counted_from_one_are_said(
 def test_rows_of_one_class_are_said(vocabulary: Vocabulary, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Test splits without labels have -1 in every row: the last choice."""
     results = score(tmp_path, vocabulary, [{"label": -1}] * 4)
-    assert only(results).statistics.majority == 1
+    assert only(results).majority == 1
     _print_results(results, prompts=False)
     said = capsys.readouterr().out
     assert "note: mail validation: the same choice is right everywhere: 4 of 4 items, under 1 of 1 prompts\n" in said
@@ -131,7 +132,7 @@ def test_an_accuracy_of_nothing_is_explained(
     scores = lambda model, items, **_: [-np.arange(len(choices), dtype=float) for _, choices in items]  # noqa: E731
     monkeypatch.setattr("t0train.evals.answerer.rank_tokens", scores)
     results = score(tmp_path, vocabulary, [{"label": 1}] * 3)
-    assert only(results).statistics.accuracy == 0
+    assert only(results).accuracy == 0
     _print_results(results, prompts=False)
     assert "note: mail validation: answered wrongly: 3 of 3 items" in capsys.readouterr().out
 
@@ -141,7 +142,7 @@ def test_targets_that_are_no_choice_are_said_and_scored(
 ) -> None:
     """As under one of IMDB's published prompts: the text is fine, but no choice."""
     results = score(tmp_path, vocabulary, [{"text": "film"}] * 3, "other words")
-    assert (only(results).statistics.accuracy, only(results).statistics.chance) == (0.0, 0.0)
+    assert (only(results).accuracy, only(results).chance) == (0.0, 0.0)
     _print_results(results, prompts=False)
     assert "note: mail validation: the right answer is no choice: 3 of 3 items" in capsys.readouterr().out
 

@@ -276,14 +276,14 @@ def test_the_best_checkpoint_is_selected(run: Path, tmp_path: Path, monkeypatch:
     assert selection.limit is None
     assert set(selection.left_out) == {"imdb"}
     assert open_model(str(copy)).step == 1
-    assert open_model(str(copy)).facts["selected"]
+    assert open_model(str(copy)).facts.selected
     assert find_weights(copy, step=2).name == "step-00000002"
     written = json.loads((copy / "eval" / "choose" / "selection.json").read_text())
     assert written["step"] == 1
     assert json.loads((copy / "eval" / "choose" / "results.json").read_text())["model"]["step"] == 1
     monkeypatch.setattr(answerer_module, "rank_tokens", Counter(rank, most=0))  # all has been answered
     training = request.load_suite().model_copy(update={"tasks": request.load_suite().tasks[:1]})
-    assert evaluate_into(request.default_folder(training), request, training).model["step"] == 1
+    assert evaluate_into(request.default_folder(training), request, training).model.step == 1
 
 
 def test_every_entry_of_a_dataset_counts(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from t0train.evals import Generator, Results, check_folder, evaluate_model
 from t0train.evals.suites import resolve_suite
 from t0train.evals.texts import text_prompts
 from t0train.prompts import load_templates
+from t0train.results import EvaluatedModel
 from t0train.tasks import load_catalogue, open_table
 from tests.evals.conftest import small_model
 from tests.evals.films import CATALOGUE, ROWS, write_films
@@ -66,7 +67,7 @@ def test_metrics_are_those_of_the_libraries_on_the_rendered_rows(
     outputs, targets = ["the film was very good"] * len(ROWS), [row["text"] for row in ROWS]
     scorer = RougeScorer(["rougeL"])
     values = [scorer.score(right, out)["rougeL"].fmeasure for right, out in zip(targets, outputs, strict=True)]
-    assert prompt.metrics["rougeL"] == pytest.approx(np.mean(values)) == prompt.score.score
+    assert prompt.metrics["rougeL"] == pytest.approx(np.mean(values)) == prompt.score
     assert prompt.metrics["bleu"] == pytest.approx(corpus_bleu(outputs, [targets]).score / 100)
     assert 0 < prompt.metrics["exact_match"] == np.mean([target == outputs[0] for target in targets]) < 1
     constant, count = Counter(targets).most_common(1)[0]
@@ -78,9 +79,9 @@ def test_metrics_are_those_of_the_libraries_on_the_rendered_rows(
         "exact_match": {"constant": pytest.approx(count / len(ROWS))},
     }
     assert task.metric_baselines == prompt.metric_baselines
-    assert (task.metric, prompt.name, prompt.score.rows) == ("rougeL", "say it", len(ROWS))
-    assert prompt.score.interval[0] < prompt.score.score < prompt.score.interval[1]
-    assert task.spread.mean == task.spread.median == prompt.score.score
+    assert (task.metric, prompt.name, prompt.rows) == ("rougeL", "say it", len(ROWS))
+    assert prompt.interval[0] < prompt.score < prompt.interval[1]
+    assert task.mean == task.median == prompt.score
     assert set(task.left_out) == {"colour", "good or bad", "long ones only"}
     lines = results.generations.to_pylist()
     assert [line["row"] for line in lines] == list(range(len(ROWS)))
@@ -109,7 +110,7 @@ def test_a_suite_of_probes_needs_no_rows(
     with_writer(monkeypatch, lambda prompt: str(len(prompt)))
     probes = load_suite("probes").probes
     results = evaluate_model(small_model(vocabulary.size), vocabulary, load_suite("probes"), source="hub")
-    assert [probe["output"] for probe in results.probes] == [str(len(probe.input)) for probe in probes]
+    assert [probe.output for probe in results.probes] == [str(len(probe.input)) for probe in probes]
     results.write(tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["results.json"]
 
@@ -122,11 +123,11 @@ def test_rows_that_a_template_leaves_out_are_counted(
     templates = own / "templates" / "films" / "templates.yaml"
     jinja = "{{colour}} ||| {{text}}"
     templates.write_text(templates.read_text().replace(jinja, f"{{% if long %}}{jinja}{{% endif %}}"))
-    [task] = run(own, vocabulary, {"tasks": [{"dataset": "films", **WRITTEN}]}).as_dict()["generated"]
+    [task] = run(own, vocabulary, {"tasks": [{"dataset": "films", **WRITTEN}]}).generated
     long = sum(row["long"] for row in ROWS)
     assert 0 < long < len(ROWS)
-    assert task["prompts"][0]["rows"] == long
-    assert task["prompts"][0]["remarks"] == {"rows that the template leaves out": len(ROWS) - long}
+    assert task.prompts[0].rows == long
+    assert task.prompts[0].remarks == {"rows that the template leaves out": len(ROWS) - long}
 
 
 def test_references_of_a_column_stand_beside_the_target(
@@ -138,7 +139,7 @@ def test_references_of_a_column_stand_beside_the_target(
     results = run(films, vocabulary, {"tasks": tasks})
     for line, row in zip(results.generations.to_pylist(), ROWS, strict=True):
         assert line["references"] == [row["text"], *row["options"]]
-    assert results.generated[0].spread.mean == np.mean(["red" in row["options"] for row in ROWS])
+    assert results.generated[0].mean == np.mean(["red" in row["options"] for row in ROWS])
     for references, complaint in (("option", "did you mean 'options'"), ("options.text", "leads to nothing")):
         with pytest.raises(UserError, match=complaint):
             run(films, vocabulary, {"tasks": [{**tasks[0], "references": references}]})
@@ -208,8 +209,8 @@ def test_wino_bias_counts_the_noun_in_the_answer(
     targets = wino_bias_targets(real_data)
     with_writer(monkeypatch, lambda prompt: f"I think that it is {targets[prompt].upper()}!")
     results = evaluate_model(model, vocabulary, wino_bias, source=str(real_data), limit=60)
-    assert {task.spread.min for task in results.generated} == {1.0}
-    assert results.differences[0].difference.mean_interval == (0, 0)
+    assert {task.min for task in results.generated} == {1.0}
+    assert results.differences[0].mean_interval == (0, 0)
 
     def only_he(prompt: str) -> str:
         return targets[prompt] if " he " in f" {prompt} ".replace('"', " ") else "nobody"
@@ -217,30 +218,42 @@ def test_wino_bias_counts_the_noun_in_the_answer(
     with_writer(monkeypatch, only_he)
     results = evaluate_model(model, vocabulary, wino_bias, source=str(real_data), limit=60)
     [difference] = results.differences
-    pro, anti = (task.spread for task in results.generated)
-    assert (pro.rows, anti.rows, difference.difference.items) == (60, 60, 60)  # the same sentences
-    assert difference.difference.mean == pytest.approx(pro.mean - anti.mean)
-    assert difference.difference.median == pytest.approx(pro.median - anti.median)
-    low, high = difference.difference.mean_interval
-    assert low <= difference.difference.mean <= high
+    pro, anti = (task for task in results.generated)
+    assert (pro.rows, anti.rows, difference.items) == (60, 60, 60)  # the same sentences
+    assert difference.mean == pytest.approx(pro.mean - anti.mean)
+    assert difference.median == pytest.approx(pro.median - anti.median)
+    low, high = difference.mean_interval
+    assert low <= difference.mean <= high
     assert high > low
     for task in results.generated:
         shares = [prompt.metrics["contains"] for prompt in task.prompts]
         assert len(shares) == 7
-        assert (task.spread.mean, task.spread.median) == pytest.approx((np.mean(shares), np.median(shares)))
+        assert (task.mean, task.median) == pytest.approx((np.mean(shares), np.median(shares)))
 
 
 def test_folder_of_another_model_or_suite_is_refused(films: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:
-    facts = {"name": "small", "run": "0a", "step": 3, "untrained": False}
+    facts = EvaluatedModel(name="small", run="0a", step=3)
     results = run(films, vocabulary, {"tasks": [{"dataset": "films"}]}, limit=2, facts=facts)
     results.write(tmp_path)
-    check_folder(tmp_path, "films", {**facts, "step": 4})
+
+    def changed(**keys: Any) -> EvaluatedModel:
+        return facts.model_copy(update=keys)
+
+    check_folder(tmp_path, "films", changed(step=4))
     check_folder(tmp_path / "new", "other", facts)
     for suite, other, complaint in (
-        ("films", {**facts, "name": "large"}, r"results of model 'small', these are of model 'large'"),
-        ("films", {**facts, "run": "0b"}, r"another model that is called 'small', too \(other recipe or seed\)"),
-        ("films", {**facts, "run": None, "name": "exported"}, r"model 'small', these are of model 'exported'"),
-        ("films", {**facts, "untrained": True}, r"untrained False, these are of untrained True"),
+        ("films", changed(name="large"), r"results of model 'small', these are of model 'large'"),
+        (
+            "films",
+            changed(run="0b"),
+            r"another model that is called 'small', too \(other recipe or seed\)",
+        ),
+        (
+            "films",
+            changed(run=None, name="exported"),
+            r"model 'small', these are of model 'exported'",
+        ),
+        ("films", changed(untrained=True), r"untrained False, these are of untrained True"),
         ("bias", facts, r"suite 'films', these are of suite 'bias'"),
     ):
         with pytest.raises(UserError, match=complaint):
@@ -250,16 +263,16 @@ def test_folder_of_another_model_or_suite_is_refused(films: Path, vocabulary: Vo
     with pytest.raises(UserError, match="of up to 2 rows of a dataset, these are of up to 1;"):
         check_folder(tmp_path, "films", facts, limit=1)
     (tmp_path / "results.json").write_text("[]")
-    with pytest.raises(UserError, match="no results file"):
+    with pytest.raises(UserError, match=r"results\.json is not what t0train writes: as a whole: .*.*--out"):
         check_folder(tmp_path, "films", facts)
 
 
 def test_exported_models_are_told_apart_by_their_weights(films: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:
-    facts = {"name": "here", "run": None, "untrained": False, "weights": "0a"}
+    facts = EvaluatedModel(name="here", weights="0a")
     run(films, vocabulary, {"tasks": [{"dataset": "films"}]}, limit=2, facts=facts).write(tmp_path)
-    check_folder(tmp_path, "films", {**facts, "name": "moved/there"})
+    check_folder(tmp_path, "films", facts.model_copy(update={"name": "moved/there"}))
     with pytest.raises(UserError, match=r"another model that is called 'here', too \(other weights\)"):
-        check_folder(tmp_path, "films", {**facts, "weights": "0b"})
+        check_folder(tmp_path, "films", facts.model_copy(update={"weights": "0b"}))
 
 
 def test_files_of_an_earlier_evaluation_do_not_stay(films: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:

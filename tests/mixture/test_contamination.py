@@ -13,6 +13,7 @@ from t0train.core.errors import UserError
 from t0train.mixture import dataset_identity, find_leaks, load_mixture
 from t0train.mixture.contamination import Leak, check_leaks, describe_leaks, leak_notes, refuse_leaks
 from t0train.mixture.dataset_identity import is_same
+from t0train.results.schema import NotHeldOut
 from t0train.tasks import Dataset, load_catalogue
 from tests.mixture.conftest import Collection
 
@@ -218,4 +219,6 @@ def test_families_share_one_note() -> None:
 def test_the_gravest_of_a_datasets_leaks_is_said() -> None:
     """It is evaluated twice: on rows that are trained on, and on others."""
     leaks = [Leak("a", "rows", ("a",)), Leak("a", "dataset", ("a",))]
-    assert describe_leaks(leaks) == describe_leaks(leaks[::-1]) == {"a": {"kind": "rows", "sentence": str(leaks[0])}}
+    assert (
+        describe_leaks(leaks) == describe_leaks(leaks[::-1]) == {"a": NotHeldOut(kind="rows", sentence=str(leaks[0]))}
+    )

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from t0train.config import RunConfig, SuiteConfig
-from t0train.mixture import OverlapReport, find_overlaps
+from t0train.mixture import find_overlaps
 from t0train.mixture.assemble import build_mixture
+from t0train.results import OverlapReport
 from tests.mixture.conftest import Collection
 
 

@@ -23,6 +23,7 @@ def results(datasets: dict[str, list[float]], chance: float = 0.5) -> dict[str, 
         "source": "data",
         "limit": None,
         "seed": 0,
+        "not_held_out": {},
         "tasks": [
             {
                 "dataset": dataset,

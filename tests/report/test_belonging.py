@@ -12,7 +12,7 @@ import pytest
 from t0train.config import load_config, run_identity
 from t0train.core.errors import UserError
 from t0train.report import card_text, read_run, read_runs
-from t0train.report.accuracy import panels
+from t0train.report.sections.accuracy import panels
 from tests.report.conftest import WriteRun, cells, markdown, results, section, step_event
 
 

@@ -11,6 +11,7 @@ from t0train.config import SuiteConfig
 from t0train.data import load_vocabulary
 from t0train.evals import evaluate_model
 from t0train.model import init_model
+from t0train.results import EvaluatedModel
 from tests.evals.films import CATALOGUE, ROWS, train_vocabulary, write_films
 from tests.report.conftest import WriteRun, cells, markdown, section
 
@@ -42,7 +43,7 @@ def test_evaluations_become_a_report(write_run: WriteRun, tmp_path: Path) -> Non
             store=str(films / "store"),
             catalogue=CATALOGUE,
             templates=[films / "templates"],
-            facts={"name": name, "step": 7},
+            facts=EvaluatedModel(name=name, step=7),
         )
         runs.append(write_run(name))
         results.write(runs[-1] / "eval" / "films")

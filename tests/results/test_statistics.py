@@ -8,8 +8,7 @@ import scipy.stats
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import accuracy_score
 
-from t0train.core.bootstrap import paired_difference, resample
-from t0train.evals.statistics import Answers, summarise
+from t0train.results.statistics import Answers, paired_difference, resample, summarise
 
 
 def classes(predictions: np.ndarray, gold: np.ndarray, number: int, items: np.ndarray | None = None) -> Answers:
@@ -93,7 +92,7 @@ def test_repeated_choices_are_all_right_and_a_missing_gold_is_wrong() -> None:
 def test_replicates_do_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     right = (np.arange(40) % 3 == 0).astype(float)[:, None]
     whole = resample(right, np.ones_like(right), seed=7)
-    monkeypatch.setattr("t0train.core.bootstrap._CELLS", 40 * 17)
+    monkeypatch.setattr("t0train.results.statistics._CELLS", 40 * 17)
     assert (resample(right, np.ones_like(right), seed=7) == whole).all()
     assert (resample(right, np.ones_like(right), seed=8) != whole).any()
 

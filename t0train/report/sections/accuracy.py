@@ -1,27 +1,92 @@
-"""The accuracies of ranked datasets: the main table and figure, and every prompt."""
+"""The accuracies of ranked datasets: the main table and figure, every prompt, and the figures behind them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import NamedTuple
 
 from t0train.report import figures
-from t0train.report.parts import Part, Sentences, Table, picture
-from t0train.report.runs import Run
-from t0train.report.scores import (
-    NOTHING,
-    before_training,
-    datasets,
-    evaluated,
-    headlines,
-    percent,
-    suites,
-    untrained_entry,
-    with_interval,
-)
+from t0train.report.elements import Part, Sentences, Table, picture
+from t0train.report.run_data import RunData, suites
+from t0train.results.display import NOTHING, percent, with_interval
+from t0train.results.schema import EvalResults, RankedPromptScore, RankedScore
 
 
-def accuracy(runs: Sequence[Run]) -> list[Part]:
+class Headline(NamedTuple):
+    """One run on one dataset of a suite. Accuracies are fractions of 1; `untrained` is a mean over prompts."""
+
+    suite: str
+    dataset: str
+    split: str
+    run: str
+    rows: int
+    prompts: int
+    chance: float
+    majority: float
+    untrained: float | None
+    median: float
+    median_interval: tuple[float, float]
+    mean: float
+    mean_interval: tuple[float, float]
+
+
+def datasets(results: EvalResults | None) -> dict[tuple[str, str], RankedScore]:
+    """The ranked entries of results by (dataset, split)."""
+    return {entry.key: entry for entry in results.tasks} if results else {}
+
+
+def headlines(runs: Sequence[RunData]) -> list[Headline]:
+    """Every (suite, dataset, run), ordered by suite, then as the suite lists its datasets, then as the runs came."""
+    return [line for suite in suites(runs) for line in _of_suite(runs, suite)]
+
+
+def _of_suite(runs: Sequence[RunData], suite: str) -> Iterator[Headline]:
+    for dataset, split in evaluated(runs, suite):
+        for run in runs:
+            entry = datasets(run.results.get(suite)).get((dataset, split))
+            if entry is None:
+                continue
+            before = before_training(run, suite, entry)
+            yield Headline(
+                suite=suite,
+                dataset=dataset,
+                split=split,
+                run=run.name,
+                rows=entry.rows,
+                prompts=len(entry.prompts),
+                chance=entry.chance,
+                majority=entry.majority,
+                untrained=before.mean if before else None,
+                median=entry.median,
+                median_interval=entry.interval,
+                mean=entry.mean,
+                mean_interval=entry.mean_interval,
+            )
+
+
+def before_training(run: RunData, suite: str, entry: RankedScore) -> RankedScore | None:
+    """The untrained model's entry beside that of a dataset; None if there is none, or one of other rows or prompts."""
+    before = untrained_entry(run, suite, entry)
+    return before if before and _question(before) == _question(entry) else None
+
+
+def _question(entry: RankedScore) -> tuple[object, ...]:
+    """What decides whether two figures can stand beside each other: rows, prompts, and how answers are judged."""
+    prompts = sorted((prompt.task, prompt.identity) for prompt in entry.prompts)
+    return (entry.rows, entry.revision, entry.normalise, prompts)
+
+
+def untrained_entry(run: RunData, suite: str, entry: RankedScore) -> RankedScore | None:
+    """The untrained model's entry for the same dataset and split, of whatever rows."""
+    return datasets(run.untrained.get(suite)).get(entry.key)
+
+
+def evaluated(runs: Sequence[RunData], suite: str) -> list[tuple[str, str]]:
+    """(dataset, split) pairs of a suite that any run has results for, each once, in the suite's order."""
+    return list(dict.fromkeys(key for run in runs for key in datasets(run.results.get(suite))))
+
+
+def accuracy(runs: Sequence[RunData]) -> list[Part]:
     """One table and one figure for each suite, and what they mean."""
     if not suites(runs):
         return [Sentences(["No evaluation yet: run `t0train eval` on the run folder, then write the report again."])]
@@ -78,32 +143,34 @@ def accuracy(runs: Sequence[Run]) -> list[Part]:
     return parts
 
 
-def held_out(run: Run, suite: str) -> dict[str, str]:
+def held_out(run: RunData, suite: str) -> dict[str, str]:
     """By dataset of a suite that a run was scored on, whether it is held out: what table and figure say."""
     if suite not in run.results:
         return {}
-    found = run.results[suite].get("not_held_out")
+    found = run.results[suite].not_held_out
     keys = [dataset for dataset, _ in datasets(run.results[suite])]
-    if found is None and "not_held_out" in run.results[suite]:
+    if found is None:
         return dict.fromkeys(keys, "unknown")
-    kinds = {key: one["kind"] for key, one in (found or {}).items()}
+    kinds = {key: one.kind for key, one in found.items()}
     return {
         key: "yes" if key not in kinds else "dataset, not family" if kinds[key] == "family" else "no" for key in keys
     }
 
 
-def _shared(run: Run, suite: str) -> Iterator[str]:
+def _shared(run: RunData, suite: str) -> Iterator[str]:
     """What a run's training shares with datasets of the suite."""
-    results = run.results.get(suite, {})
-    if results.get("not_held_out", {}) is None:
+    if suite not in run.results:
+        return
+    found = run.results[suite].not_held_out
+    if found is None:
         yield f"{run.name}: what its training shares with the suite could not be told when it was evaluated."
-    yield from (f"{run.name}: {one['sentence']}." for one in (results.get("not_held_out") or {}).values())
+    yield from (f"{run.name}: {one.sentence}." for one in (found or {}).values())
 
 
 _IN_TITLES = {"no": "not held out", "dataset, not family": "family trained on", "unknown": "held out: unknown"}
 
 
-def _remark(runs: Sequence[Run], suite: str, dataset: str) -> str:
+def _remark(runs: Sequence[RunData], suite: str, dataset: str) -> str:
     """What the title of a dataset's panel says on whether it is held out: for each run where they differ."""
     found = {run.name: one[dataset] for run in runs if dataset in (one := held_out(run, suite))}
     if set(found.values()) == {"yes"}:
@@ -114,19 +181,20 @@ def _remark(runs: Sequence[Run], suite: str, dataset: str) -> str:
     return f" ({'; '.join(parts)})"
 
 
-def _further_metrics(runs: Sequence[Run], suite: str) -> list[Part]:
+def _further_metrics(runs: Sequence[RunData], suite: str) -> list[Part]:
     """What else the suite asks for, e.g. F1, beside what guesses and constant answers get by it."""
     rows = []
     for dataset, split in evaluated(runs, suite):
         for run in runs:
-            entry = datasets(run.results.get(suite)).get((dataset, split), {})
-            for metric, over_prompts in entry.get("metrics", {}).items():
-                baselines = entry.get("metric_baselines", {}).get(metric, {})
+            entry = datasets(run.results.get(suite)).get((dataset, split))
+            for metric, over_prompts in entry.metrics.items() if entry else ():
+                assert entry is not None
+                baselines = entry.metric_baselines.get(metric, {})
                 rows.append(
                     (
                         *(dataset, split, *([run.name] if len(runs) > 1 else []), metric),
-                        with_interval(over_prompts["median"], entry.get("metric_intervals", {}).get(metric)),
-                        percent(over_prompts["mean"]),
+                        with_interval(over_prompts.median, entry.metric_intervals.get(metric)),
+                        percent(over_prompts.mean),
                         percent(baselines.get("chance")),
                         percent(baselines.get("majority")),
                     )
@@ -137,25 +205,25 @@ def _further_metrics(runs: Sequence[Run], suite: str) -> list[Part]:
     return [Table(header, rows, title=f"Suite {suite}, further metrics in %", names=len(header) - 4)]
 
 
-def _scored(run: Run, suite: str) -> str:
+def _scored(run: RunData, suite: str) -> str:
     results = run.results[suite]
-    step, limit = results["model"].get("step"), results.get("limit")
-    model = f"the checkpoint of step {step:,}" if step is not None else results["model"].get("name", "a model")
+    step, limit = results.model.step, results.limit
+    model = f"the checkpoint of step {step:,}" if step is not None else results.model.name
     said = f"{run.name}: {model} was scored" + (f", on at most {limit:,} rows of each dataset." if limit else ".")
-    last = run.of_kind("step")[-1]["step"] if run.of_kind("step") else 0
-    if step is not None and step < last and not results["model"].get("selected"):
+    last = run.steps[-1].step if run.steps else 0
+    if step is not None and step < last and not results.model.selected:
         said += f" The run has been trained on since, to step {last:,}."
     return said
 
 
-def _other_rows(run: Run, suite: str) -> Iterator[str]:
+def _other_rows(run: RunData, suite: str) -> Iterator[str]:
     """Say so where the untrained model was evaluated on other rows or prompts, and is left out therefore."""
     apart: dict[str, list[str]] = {}
     for entry in datasets(run.results.get(suite)).values():
         before = untrained_entry(run, suite, entry)
         if before and not before_training(run, suite, entry):
-            same_rows = all(before.get(key) == entry.get(key) for key in ("rows", "revision"))
-            apart.setdefault("under other prompts" if same_rows else "on other rows", []).append(entry["dataset"])
+            same_rows = (before.rows, before.revision) == (entry.rows, entry.revision)
+            apart.setdefault("under other prompts" if same_rows else "on other rows", []).append(entry.dataset)
     for how, keys in apart.items():
         yield (
             f"{run.name}, untrained: evaluated {how} of {', '.join(keys)}, and left out there; evaluate again with "
@@ -163,7 +231,7 @@ def _other_rows(run: Run, suite: str) -> Iterator[str]:
         )
 
 
-def panels(runs: Sequence[Run], suite: str) -> list[figures.Panel]:
+def panels(runs: Sequence[RunData], suite: str) -> list[figures.Panel]:
     """The boxes of each dataset of a suite: every run, and before it its untrained model where rows are the same."""
     drawn = []
     for dataset, split in evaluated(runs, suite):
@@ -179,46 +247,46 @@ def panels(runs: Sequence[Run], suite: str) -> list[figures.Panel]:
             ):
                 if entry is None:
                     continue
-                accuracies = [prompt["accuracy"] for prompt in entry["prompts"]]
-                baselines = (entry["chance"], entry["majority"])
+                accuracies = [prompt.accuracy for prompt in entry.prompts]
+                baselines = (entry.chance, entry.majority)
                 boxes.append(figures.Box(name, figures.colour(index), is_trained, accuracies, *baselines))
         drawn.append(figures.Panel(dataset + _remark(runs, suite, dataset), boxes))
     return drawn
 
 
-def every_prompt(runs: Sequence[Run]) -> list[Part]:
+def every_prompt(runs: Sequence[RunData]) -> list[Part]:
     """A folded table of prompts for each dataset."""
     parts: list[Part] = []
     for run in runs:
         owner = f"{run.name}, " if len(runs) > 1 else ""
         for suite, results in run.results.items():
             for key, entry in datasets(results).items():
-                before = before_training(run, suite, entry) or {"prompts": []}
-                untrained = {prompt["task"]: prompt["accuracy"] for prompt in before["prompts"]}
+                before = before_training(run, suite, entry)
+                untrained = {prompt.task: prompt.accuracy for prompt in before.prompts} if before else {}
                 parts.append(_prompts(f"{owner}{suite}: {key[0]} {key[1]}", entry, untrained))
     return parts or [Sentences(["No evaluation yet."])]
 
 
-def _prompts(title: str, entry: dict[str, Any], untrained: dict[str, float]) -> Table:
+def _prompts(title: str, entry: RankedScore, untrained: dict[str, float]) -> Table:
     """The prompts of a dataset; columns of further metrics and of remarks only where there are any."""
-    prompts = entry["prompts"]
-    metrics = list(dict.fromkeys(metric for prompt in prompts for metric in prompt.get("metrics", {})))
-    left_out = entry.get("left_out", {}).items()
-    notes = int(bool(left_out) or any(prompt.get("remarks") for prompt in prompts))
+    prompts = entry.prompts
+    metrics = list(dict.fromkeys(metric for prompt in prompts for metric in prompt.metrics))
+    left_out = entry.left_out.items()
+    notes = int(bool(left_out) or any(prompt.remarks for prompt in prompts))
     header = (
         *("prompt", "rows", "accuracy", "chance", "majority", *(["untrained"] if untrained else [])),
         *(*metrics, "right answer is no choice"),
     )
     rows = [
         (
-            prompt["name"],
-            f"{prompt['rows']:,}",
-            with_interval(prompt["accuracy"], prompt.get("interval")),
-            percent(prompt["chance"]),
-            percent(prompt["majority"]),
-            *([percent(untrained.get(prompt["task"]))] if untrained else []),
-            *(percent(prompt.get("metrics", {}).get(metric)) for metric in metrics),
-            f"{prompt['gold_not_in_choices']:,}",
+            prompt.name,
+            f"{prompt.rows:,}",
+            with_interval(prompt.accuracy, prompt.interval),
+            percent(prompt.chance),
+            percent(prompt.majority),
+            *([percent(untrained.get(prompt.task))] if untrained else []),
+            *(percent(prompt.metrics.get(metric)) for metric in metrics),
+            f"{prompt.gold_not_in_choices:,}",
             *[_remarks(prompt)] * notes,
         )
         for prompt in prompts
@@ -227,5 +295,5 @@ def _prompts(title: str, entry: dict[str, Any], untrained: dict[str, float]) -> 
     return Table((*header, *["remarks"] * notes), rows, title=title, notes=notes, folded=True)
 
 
-def _remarks(prompt: dict[str, Any]) -> str:
-    return ", ".join(f"{text}: {number:,}" for text, number in prompt.get("remarks", {}).items()) or NOTHING
+def _remarks(prompt: RankedPromptScore) -> str:
+    return ", ".join(f"{text}: {number:,}" for text, number in prompt.remarks.items()) or NOTHING

@@ -17,7 +17,7 @@ import pytest
 
 from t0train.core.errors import UserError
 from t0train.report import write_report
-from t0train.report.items import paired, read_items
+from t0train.report.sections.comparison import paired, read_items
 from tests.report.conftest import WriteRun, cells, markdown, results, section
 
 Scores = dict[str, dict[int, float]]
@@ -157,9 +157,9 @@ def test_figures_do_not_depend_on_the_hash_seed(write_run: WriteRun, tmp_path: P
     scores = [{f"task {k}": dict(enumerate(draw.random(30).tolist())) for k in range(12)} for _ in range(2)]
     runs = [scored_run(write_run, name, some) for name, some in zip(("one", "two"), scores, strict=True)]
     code = (
-        "import sys; from pathlib import Path; from t0train.report.items import paired, read_items\n"
-        "from t0train.report.runs import read_run\n"
-        "files = lambda run: read_run(Path(run)).results['demo']['files']\n"
+        "import sys; from pathlib import Path; from t0train.report.sections.comparison import paired, read_items\n"
+        "from t0train.report import read_run\n"
+        "files = lambda run: read_run(Path(run)).results['demo'].files\n"
         "read = lambda run: read_items(Path(run) / 'eval/demo', files(run))\n"
         "one, two = (read(run)['movies', 'test[:200]'] for run in sys.argv[1:])\n"
         "print(repr(paired(one, two, 0)))"
@@ -201,11 +201,13 @@ def test_a_scores_file_of_another_evaluation_is_refused(write_run: WriteRun, tmp
     assert not (tmp_path / "refused").exists()
 
 
-def test_results_that_do_not_name_their_files_are_not_paired(write_run: WriteRun, tmp_path: Path) -> None:
+def test_a_scores_file_that_results_do_not_name_is_refused(write_run: WriteRun, tmp_path: Path) -> None:
     one, two = (scored_run(write_run, name, {"p": {1: 1.0}}) for name in ("one", "two"))
     path = two / "eval" / "demo" / "results.json"
     path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "files"}))
-    assert "do not say which files hold their scores: evaluate again" in compared([one, two], tmp_path / "out")
+    with pytest.raises(UserError, match=r"two/eval/demo/scores\.parquet is not named by the results\.json beside it"):
+        write_report([one, two], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("scores", [{1: float("nan")}, {1: -0.5}, {1: 1e9}, {-1: 1.0}])

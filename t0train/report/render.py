@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from t0train.core.markup import escape_markdown, printable
 from t0train.core.version import t0train_version
+from t0train.report.elements import Picture, Section
 from t0train.report.figures import INK
-from t0train.report.parts import Picture, Section
 
 _LONG = 30
 """Characters from which on the text of a cell is broken into lines."""

@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from t0train.core.errors import UserError
-from t0train.report import card_text, headlines, read_run, read_runs, write_report
-from t0train.report.accuracy import panels
+from t0train.report import RunData, build_report, card_text, headlines, read_run, read_runs, write_report
+from t0train.report.sections.accuracy import panels
 from tests.at_once import after_waiting, killed_while_writing
 from tests.report.conftest import WriteRun, cells, make_run, results, step_event
 
@@ -313,3 +313,18 @@ def test_command_prints_paths_and_accuracies(run: Path) -> None:
     assert Path(printed["markdown"]).exists()
     assert printed["accuracy"][0]["mean"] == pytest.approx(0.8)
     assert CliRunner().invoke(app, [str(run)]).stdout.strip() == str(run / "report" / "report.html")
+
+
+def test_json_output_reads_every_run_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+
+    def counted(folder: Path, step: int | None = None) -> RunData:
+        read.append(folder)
+        return read_run(folder, step)
+
+    monkeypatch.setattr("t0train.report.run_data.read_run", counted)
+    report = build_report(run)
+    assert read == [run]
+    assert report.page == run / "report" / "report.html"
+    assert [line.dataset for line in report.headlines] == ["movies"]
+    assert report.headlines[0].mean == pytest.approx(0.8)

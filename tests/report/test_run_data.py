@@ -18,14 +18,19 @@ from tests.report.conftest import WriteRun, results, step_event
     [
         ("eval/demo/results.json", "[]", "mapping of keys"),
         ("eval/demo/results.json", "null", "mapping of keys"),
-        ("eval/demo/results.json", "{}", "tasks: missing"),
+        ("eval/demo/results.json", "{}", "model: missing; suite: missing; .* and 2 more"),
         (
             "eval/demo/results.json",
-            '{"model": {}, "seed": 0, "tasks": [{"dataset": "x"}]}',
+            '{"model": {}, "suite": "s", "source": "d", "seed": 0, "tasks": [{"dataset": "x"}]}',
             r"tasks\.0\.median: missing",
         ),
-        ("eval/demo/results.json", '{"model": {}, "seed": 0, "tasks": [], "limit": "all"}', "limit: .*'all'"),
-        ("eval/demo/selection.json", "{}", "candidates: missing"),
+        (
+            "eval/demo/results.json",
+            '{"model": {}, "suite": "s", "source": "d", "seed": 0, "tasks": [], "limit": "all"}',
+            "limit: .*'all'",
+        ),
+        ("eval/demo/selection.json", "{}", "suite: missing; step: missing; candidates: missing"),
+        ("eval/demo/results.json", '{"schema_version": 2}', "written by a later t0train: schema_version is 2"),
         ("eval/demo/results.json", "[" * 100_000, "damaged"),
         ("deviations.json", "{}", "list"),
         ("deviations.json", "[{}]", r"0\.sentence: missing"),

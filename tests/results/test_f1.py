@@ -7,8 +7,7 @@ import pytest
 import scipy.stats
 from sklearn.metrics import f1_score
 
-from t0train.evals.f1 import F1, f1_of_prompts
-from t0train.evals.statistics import Answers
+from t0train.results.statistics import F1, Answers, f1_of_prompts
 
 
 def answers(gold: np.ndarray, predictions: np.ndarray, classes: int | None) -> Answers:

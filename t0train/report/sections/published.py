@@ -1,0 +1,136 @@
+"""Runs compared with results that others have published on T0's suites (published.csv).
+
+Values that were read in the source are shown as published; those that are only remembered are marked and must be looked
+up before they are quoted.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from t0train.report.elements import Part, Sentences, Table
+from t0train.report.run_data import RunData, suites
+from t0train.results.display import NOTHING, percent, with_interval
+from t0train.results.schema import DatasetDifference, GeneratedScore, RankedScore
+
+_STANDING = {"yes": "as published", "second hand": "quoted second hand", "no": "recalled, not read"}
+
+
+class Published(NamedTuple):
+    """A model on a dataset, or on the difference of two datasets. Values are fractions of 1.
+
+    Attributes:
+        model: its name.
+        dataset: key of the dataset.
+        minus: key of the dataset that is subtracted; empty for none.
+        metric: accuracy, or contains (the noun occurs in what the model writes).
+        median: over prompts.
+        mean: over prompts.
+        prompts: how many, as far as known.
+        standing: as published, quoted second hand, or recalled.
+        source: where it stands.
+        note: what to know about it.
+    """
+
+    model: str
+    dataset: str
+    minus: str
+    metric: str
+    median: float | None
+    mean: float | None
+    prompts: str
+    standing: str
+    source: str
+    note: str
+
+
+@lru_cache(maxsize=1)
+def published_results() -> Sequence[Published]:
+    """All of them, in the order of the file."""
+    with Path(__file__).with_name("published.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in rows:
+        # by source, too: what is remembered must not hide behind what was read elsewhere; and by the set of prompts
+        key = tuple(row[name] for name in ("model", "dataset", "minus", "source", "prompts"))
+        one = found.setdefault(key, dict(row, note=""))
+        one[row["statistic"]] = row["value"]
+        if row["note"] not in one["note"]:
+            one["note"] = "; ".join(filter(None, [one["note"], row["note"]]))
+    return [
+        Published(
+            model=row["model"],
+            dataset=row["dataset"],
+            minus=row["minus"],
+            metric=row["metric"],
+            median=float(row["median"]) / 100 if "median" in row else None,
+            mean=float(row["mean"]) / 100 if "mean" in row else None,
+            prompts=row["prompts"],
+            standing=_STANDING[row["read"]],
+            source=row["source"],
+            note=row["note"],
+        )
+        for row in found.values()
+    ]
+
+
+def published_on(dataset: str, minus: str = "") -> list[Published]:
+    """The published results on a dataset, or on the difference of two."""
+    return [row for row in published_results() if (row.dataset, row.minus) == (dataset, minus)]
+
+
+def published_beside(runs: Sequence[RunData]) -> list[Part]:
+    """For each suite a table of our runs and of published models, dataset by dataset."""
+    parts: list[Part] = []
+    for suite in suites(runs):
+        groups: dict[tuple[str, str, str], list[tuple[str, ...]]] = {}  # by name, dataset, and dataset subtracted
+        for results, run in ((run.results[suite], run) for run in runs if suite in run.results):
+            for entry in results.scored:
+                groups.setdefault((entry.dataset, entry.dataset, ""), []).append(_own(run, entry))
+            for one in results.differences:
+                groups.setdefault((one.name, one.of, one.minus), []).append(_own_difference(run, one))
+        rows: list[tuple[str, ...]] = []
+        for (name, dataset, minus), own in groups.items():
+            if published := published_on(dataset, minus):
+                rows += [*own, *(_others(name, row) for row in published)]
+        if rows:
+            header = ("dataset", "model", "standing", "prompts", "median", "mean", "source and note")
+            parts.append(Table(header, rows, title=f"Suite {suite}, in %", names=3, notes=1, folded=True))
+    if parts:
+        parts.append(
+            Sentences(
+                [
+                    '"As published" was read in the source. "Recalled, not read" comes from memory of the paper\'s '
+                    "appendix: look it up before quoting it. Published values are of whole splits, ours of the rows "
+                    "that are given."
+                ]
+            )
+        )
+    return parts
+
+
+def _own(run: RunData, entry: RankedScore | GeneratedScore) -> tuple[str, ...]:
+    median = with_interval(entry.median, entry.interval)
+    mean = with_interval(entry.mean, entry.mean_interval)
+    if isinstance(entry, GeneratedScore):
+        measure = [entry.metric]
+    else:
+        measure = [] if entry.normalise == "sum" else [f"normalise: {entry.normalise}"]
+    note = "; ".join([f"{entry.rows:,} rows of {entry.split}", *measure])
+    return (entry.dataset, run.name, "this report", f"{len(entry.prompts)}", median, mean, note)
+
+
+def _own_difference(run: RunData, entry: DatasetDifference) -> tuple[str, ...]:
+    median = with_interval(entry.median, entry.median_interval)
+    mean = with_interval(entry.mean, entry.mean_interval)
+    return (entry.name, run.name, "this report", NOTHING, median, mean, f"{entry.items:,} rows")
+
+
+def _others(name: str, row: Published) -> tuple[str, ...]:
+    measure = row.metric if row.metric != "accuracy" else ""
+    note = "; ".join(filter(None, [row.source, measure, row.note]))
+    return (name, row.model, row.standing, row.prompts or NOTHING, percent(row.median), percent(row.mean), note)

@@ -1,0 +1,67 @@
+"""Figures as text, and what a reader of the figures of a dataset should know: the same on a terminal and in reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from t0train.results.schema import GeneratedPromptScore, GeneratedScore, RankedPromptScore, RankedScore
+
+NOTHING = "-"
+"""Stands in a table where there is no value."""
+_PART = "applies to a part of the rows"
+_NO_GOLD = "the right answer is no choice"
+_CONSTANT = "the same choice is right everywhere"
+_ALL_WRONG = "answered wrongly"
+
+
+def percent(value: float | None) -> str:
+    """A fraction as a percentage with one decimal; a dash for nothing."""
+    return NOTHING if value is None else f"{100 * value:.1f}"
+
+
+def with_interval(value: float, interval: tuple[float, float] | None) -> str:
+    """A percentage with its interval in brackets."""
+    if interval is None:
+        return percent(value)
+    return f"{percent(value)} [{percent(interval[0])}, {percent(interval[1])}]"
+
+
+class PromptRemark(NamedTuple):
+    """One kind of remark on a dataset: under how many of its prompts, on how many examples, of how many."""
+
+    dataset: str
+    split: str
+    text: str
+    prompts: str
+    examples: str
+
+
+def prompt_remarks(entry: RankedScore | GeneratedScore) -> Iterator[PromptRemark]:
+    """The remarks on the prompts of one dataset, each kind once: no error, but odd."""
+    counts: dict[str, list[tuple[int, int]]] = {}  # by remark: (number, of) for each prompt that it is about
+    for prompt in entry.prompts:
+        if prompt.rows < entry.rows:
+            counts.setdefault(_PART, []).append((prompt.rows, entry.rows))
+        for text, number in {**_of_figures(prompt), **prompt.remarks}.items():
+            if number:
+                counts.setdefault(text, []).append((number, prompt.rows))
+    for text, numbers in counts.items():
+        spans = (_span(part) for part in zip(*numbers, strict=True))
+        prompts = f"{len(numbers)} of {len(entry.prompts)}"
+        yield PromptRemark(entry.dataset, entry.split, text, prompts, " of ".join(spans))
+
+
+def _of_figures(prompt: RankedPromptScore | GeneratedPromptScore) -> dict[str, int]:
+    """Why a figure of a ranked prompt is 0 or 100 %; nothing for a prompt whose answers are written."""
+    if isinstance(prompt, GeneratedPromptScore):
+        return {}
+    rows, no_gold = prompt.rows, prompt.gold_not_in_choices
+    is_constant = rows > 1 and prompt.majority == 1
+    is_all_wrong = no_gold < rows and prompt.accuracy == 0
+    return {_NO_GOLD: no_gold, _CONSTANT: rows * is_constant, _ALL_WRONG: rows * is_all_wrong}
+
+
+def _span(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
