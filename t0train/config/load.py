@@ -53,14 +53,14 @@ def locate(kind: str, name_or_path: str, folder: Path | None = None) -> Path:
         raise UserError(f"{name_or_path}: {error}.") from error
     if os.path.isfile(resolved):
         return Path(resolved)
-    named = configs_folder() / kind / f"{resolved}.yaml"
-    if os.path.isfile(named):
-        return named
-    known = [file.stem for file in (configs_folder() / kind).glob("*.yaml")]
+    named = configs_folder() / kind
+    if os.path.isfile(named / f"{resolved}.yaml"):
+        return named / f"{resolved}.yaml"
+    known = [file.stem for file in named.glob("*.yaml")]
     raise UserError(
-        f"no file {resolved}, and no such name in {named.parent}; {nearest(Path(name_or_path).stem, known)}"
+        f"no file {resolved}, and no such name in {named}; {nearest(Path(name_or_path).stem, known)}"
         if os.path.isabs(resolved)
-        else f"no file {name_or_path}, and no such name in {named.parent}; {nearest(name_or_path, known)}"
+        else f"no file {name_or_path}, and no such name in {named}; {nearest(name_or_path, known)}"
     )
 
 
