@@ -139,7 +139,7 @@ def check_optimizer(setting: Setting) -> Iterator[Finding]:
 def run_config(setting: Setting, attention: str, checkpointing: str = "none") -> RunConfig:
     model = {"start": "random", "size": setting.speed_size, "attention": attention}
     data = {"max_inputs": setting.max_inputs, "max_targets": setting.max_targets}
-    batch = {"rows": 2 * setting.rows, "micro_rows": setting.rows}
+    batch = {"rows": 2 * setting.rows, "micro_batch_rows": setting.rows}
     train = {"batch": batch, "activation_checkpointing": checkpointing}
     return RunConfig.model_validate({"model": model, "data": data, "train": train})
 

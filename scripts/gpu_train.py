@@ -61,7 +61,7 @@ def _prepare(setting: Setting, folder: Path) -> tuple[str, ...]:
         "model.dropout=0.1",
         "optimizer={lr: 0.001, schedule: constant, final_fraction: 0.0}",
         f"train.device={setting.device.type}",
-        "train.batch={rows: 8, examples: null, micro_rows: 4}",
+        "train.batch={rows: 8, examples: null, micro_batch_rows: 4}",
     )
 
 

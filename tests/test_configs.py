@@ -18,7 +18,7 @@ RUNS = sorted(path.stem for path in (ROOT / "configs" / "runs").glob("*.yaml"))
 SUITES = sorted(path.stem for path in (ROOT / "configs" / "evals").glob("*.yaml"))
 
 FROM_RANDOM_WEIGHTS = {
-    *("data.max_inputs", "data.max_targets", "data.packing", "model.start", "model.size", "model.dropout"),
+    *("data.max_inputs", "data.max_targets", "data.packing", "model.init_from", "model.size", "model.dropout"),
     *("optimizer.lr", "optimizer.schedule", "optimizer.final_fraction", "train.steps", "train.batch.rows"),
     *("train.loss.denominator", "train.loss.z_loss"),
 }
@@ -31,7 +31,7 @@ DEVIATIONS: dict[str, set[str]] = {
     "t0pp": {"mixture.name"},
     "t0_single_prompt": {"mixture.name"},
     "t0_original_task_only": {"mixture.name"},
-    "t0_3b": {"model.start"},
+    "t0_3b": {"model.init_from"},
     "toy": TOY,
     "real_small": REAL,
     "real_short": REAL,

@@ -36,7 +36,7 @@ def command(
     count: Annotated[int, typer.Option(help="number of GPUs")] = 1,
     mfu: Annotated[float, typer.Option(help="share of the device's peak that is reached")] = 0.5,
     strategy: Annotated[str | None, typer.Option(help="short for train.strategy=...")] = None,
-    micro_rows: Annotated[int | None, typer.Option(help="short for train.batch.micro_rows=N")] = None,
+    micro_batch_rows: Annotated[int | None, typer.Option(help="short for train.batch.micro_batch_rows=N")] = None,
     examples_per_row: Annotated[
         float | None, typer.Option(help="mean examples of a packed row, where a step is counted in examples")
     ] = None,
@@ -52,7 +52,7 @@ def command(
     from t0train.config import load_config
     from t0train.estimate import estimate
 
-    shorts = {"train.strategy": strategy, "train.batch.micro_rows": micro_rows}
+    shorts = {"train.strategy": strategy, "train.batch.micro_batch_rows": micro_batch_rows}
     changes = [*(overrides or ()), *(f"{key}={value}" for key, value in shorts.items() if value is not None)]
     result = estimate(
         load_config(config, changes),
@@ -78,7 +78,7 @@ def _print(result: Estimate) -> None:
         f"(d_model {model.d_model}, d_ff {model.d_ff}, {layers}, {model.num_heads} heads of {model.d_kv})\n"
         f"{step.count} x {result.device.name}, {step.strategy}, {step.precision}, attention {step.attention}, "
         f"activation checkpointing {step.checkpointing}, "
-        f"{step.micro_rows} rows of {step.max_inputs} + {step.max_targets} at once\n"
+        f"{step.micro_batch_rows} rows of {step.max_inputs} + {step.max_targets} at once\n"
     )
     for rows in (_memory(result), _time(result)):
         table = Table(box=None, pad_edge=False, show_header=False)
@@ -96,13 +96,13 @@ def _print(result: Estimate) -> None:
 
 
 def _memory(result: Estimate) -> Iterator[tuple[str, str, str]]:
-    micro_rows, memory = result.step.micro_rows, asdict(result.memory)
+    micro_batch_rows, memory = result.step.micro_batch_rows, asdict(result.memory)
     for kind, words in _KINDS.items():
-        a_row = f"{memory[kind] / micro_rows / GIB:.2f} a row" if kind in _PER_ROW else ""
+        a_row = f"{memory[kind] / micro_batch_rows / GIB:.2f} a row" if kind in _PER_ROW else ""
         if memory[kind]:
             yield words, f"{memory[kind] / GIB:.2f} GiB", a_row
     room = f"of {result.device.memory_bytes / GIB:.1f}"
-    most = f"; up to {result.largest_micro_rows} rows at once would" if result.fits else ""
+    most = f"; up to {result.largest_micro_batch} rows at once would" if result.fits else ""
     yield (
         "on each GPU",
         f"{result.memory.total / GIB:.2f} GiB",

@@ -75,10 +75,10 @@ def command(
 
 
 def _launch(config: RunConfig, processes: int, arguments: Sequence[str]) -> int:
-    from t0train.config.resolve import resolve_copies, resolve_strategy
+    from t0train.config.resolve import resolve_replicas, resolve_strategy
 
     if resolve_strategy(config.train, processes) == "hsdp":
-        resolve_copies(config.train, processes, processes)
+        resolve_replicas(config.train, processes, processes)
 
     from t0train.distributed.launch import launch
 

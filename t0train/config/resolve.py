@@ -105,16 +105,17 @@ def resolve_strategy(train: TrainConfig, processes: int) -> Strategy:
     return train.strategy
 
 
-def resolve_copies(train: TrainConfig, processes: int, of_a_machine: int) -> int:
-    """How many copies of the model hsdp keeps: `train.copies`, or one on each machine.
+def resolve_replicas(train: TrainConfig, processes: int, of_a_machine: int) -> int:
+    """How many replicas of the model hsdp keeps: `train.replicas`, or one on each machine.
 
     Raises:
         UserError: the processes cannot be divided among them.
     """
-    copies = train.copies or max(processes // of_a_machine, 1)
-    if processes % copies or copies in (1, processes):
+    replicas = train.replicas or max(processes // of_a_machine, 1)
+    if processes % replicas or replicas in (1, processes):
         raise UserError(
-            f"train.strategy is hsdp with {copies} copies of the model over {processes} processes; train.copies must "
-            "divide them, with at least 2 copies of at least 2 processes each (one copy is fsdp, one process each ddp)."
+            f"train.strategy is hsdp with {replicas} replicas of the model over {processes} processes; "
+            "train.replicas must divide them, with at least 2 replicas of at least 2 processes each "
+            "(one replica is fsdp, one process each ddp)."
         )
-    return copies
+    return replicas

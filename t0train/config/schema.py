@@ -138,17 +138,17 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """The model that training starts from."""
 
-    start: Annotated[str, ConfigPath(words=("random",), other="hub id")] = Field(
+    init_from: Annotated[str, ConfigPath(words=("random",), other="hub id")] = Field(
         "google/t5-xxl-lm-adapt", description="hub id or folder of the weights, or `random`"
     )
     size: Annotated[str, AfterValidator(_check_size)] = Field(
-        "", description="tiny, mini, small, base, large, xl or xxl; needed when start is `random`"
+        "", description="tiny, mini, small, base, large, xl or xxl; needed when init_from is `random`"
     )
     vocabulary_size: int = Field(
         32_128,
         ge=2,
         le=2**16,  # the token store's ids have 16 bits
-        description="rows of the embedding and of the head (start: random)",
+        description="rows of the embedding and of the head (init_from: random)",
     )
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout rate, in the five places of the original")
     dropout_style: Literal["mesh", "elementwise"] = Field(
@@ -160,8 +160,8 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _size_goes_with_random_weights(self) -> ModelConfig:
-        if (self.start == "random") != bool(self.size):
-            raise ValueError("model.size is needed with model.start: random, and only then (weights know their size)")
+        if (self.init_from == "random") != bool(self.size):
+            raise ValueError("model.size goes with model.init_from: random, and only with it (weights know their size)")
         return self
 
 
@@ -204,7 +204,7 @@ class BatchConfig(Section):
 
     rows: int | None = Field(1024, ge=1, le=MOST_ROWS, description="packed rows per step")
     examples: int | None = Field(None, ge=1, le=MOST_ROWS, description="examples per step, instead of rows")
-    micro_rows: int = bookkeeping(16, "rows that go through the model at once", ge=1, le=MOST_ROWS)
+    micro_batch_rows: int = bookkeeping(16, "rows that go through the model at once", ge=1, le=MOST_ROWS)
 
     @model_validator(mode="before")
     @classmethod
@@ -283,9 +283,9 @@ class TrainConfig(Section):
     strategy: Literal["auto", "single", "ddp", "fsdp", "hsdp", "deepspeed"] = bookkeeping(
         "auto", "how processes share the model; auto: fsdp for several, single for one"
     )
-    copies: int | None = bookkeeping(
+    replicas: int | None = bookkeeping(
         None,
-        "hsdp: copies of the model, each spread over its own processes; empty: one on each machine",
+        "hsdp: replicas of the model, each spread over its own processes; empty: one on each machine",
         ge=1,
         le=10**5,
     )

@@ -220,7 +220,7 @@ def refuse_other_vocabulary(vocabulary: Vocabulary, folder: Path) -> None:
         raise UserError(
             f"the model in {folder} was made for another vocabulary than {vocabulary.path}: {len(wrong):,} of its "
             f"{len(theirs):,} tokens differ; the first, id {i}, is {token!r} there and {ours} here. Set "
-            "data.vocabulary to the model's own sentencepiece model, or choose another model.start."
+            "data.vocabulary to the model's own sentencepiece model, or choose another model.init_from."
         )
 
 

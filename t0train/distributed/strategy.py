@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from t0train.config import RunConfig
-from t0train.config.resolve import resolve_copies, resolve_strategy
+from t0train.config.resolve import resolve_replicas, resolve_strategy
 from t0train.distributed.engine import DdpEngine, Engine
 from t0train.distributed.fsdp import FsdpEngine
 from t0train.distributed.world import World
@@ -21,5 +21,5 @@ def build_engine(model: T5, config: RunConfig, world: World) -> Engine:
         from t0train.distributed.zero import ZeroEngine
 
         return ZeroEngine(model, config, world)
-    replicas = resolve_copies(config.train, world.size, world.place.local_size) if strategy == "hsdp" else 1
+    replicas = resolve_replicas(config.train, world.size, world.place.local_size) if strategy == "hsdp" else 1
     return FsdpEngine(model, config, world, replicas)

@@ -18,10 +18,12 @@ def fits(step: Step, device: Device) -> bool:
     return peak_bytes(step) <= device.memory_bytes
 
 
-def largest_micro_rows(step: Step, device: Device, rows: float) -> int:
+def largest_micro_batch(step: Step, device: Device, rows: float) -> int:
     """Most rows at once that fit, up to a GPU's share of the `rows` of a step; 0 if not even one does."""
     numbers = range(1, math.ceil(rows / step.count) + 1)
-    return bisect_right(numbers, device.memory_bytes, key=lambda number: peak_bytes(replace(step, micro_rows=number)))
+    return bisect_right(
+        numbers, device.memory_bytes, key=lambda number: peak_bytes(replace(step, micro_batch_rows=number))
+    )
 
 
 def advice(step: Step, device: Device, rows: float) -> list[str]:
@@ -32,7 +34,7 @@ def advice(step: Step, device: Device, rows: float) -> list[str]:
         device: the GPU.
         rows: of an optimizer step, over all GPUs.
     """
-    one_row: dict[str, Any] = {"micro_rows": 1}
+    one_row: dict[str, Any] = {"micro_batch_rows": 1}
     changes = _cheapest_first(step)
     enough = [change for change in (one_row, *changes) if fits(replace(step, **change), device)]
     all_of_them = one_row
@@ -68,11 +70,11 @@ def _cheapest_first(step: Step) -> list[dict[str, Any]]:
 def _more_gpus(step: Step, device: Device, rows: float, kept: dict[str, Any]) -> list[dict[str, Any]]:
     """The smallest number of GPUs, in steps of two times, over which a step fits that is changed as in `kept`.
 
-    No number is tried at which a GPU would have fewer than `micro_rows` rows to itself.
+    No number is tried at which a GPU would have fewer than `micro_batch_rows` rows to itself.
     """
     changed = replace(step, **kept)
     count = 2 * step.count
-    while count <= min(rows / changed.micro_rows, _MOST_GPUS):
+    while count <= min(rows / changed.micro_batch_rows, _MOST_GPUS):
         shares_are_whole = rows % count == 0 or rows % step.count != 0
         change = {**kept, "strategy": "fsdp", "count": count, "shards": count}
         if shares_are_whole and fits(replace(step, **change), device):
@@ -82,8 +84,8 @@ def _more_gpus(step: Step, device: Device, rows: float, kept: dict[str, Any]) ->
 
 
 def _words(step: Step, device: Device, rows: float, change: dict[str, Any]) -> str:
-    """The changes in the user's words. Of micro_rows, the most that fit."""
-    most = largest_micro_rows(replace(step, **change), device, rows)
+    """The changes in the user's words. Of micro_batch_rows, the most that fit."""
+    most = largest_micro_batch(replace(step, **change), device, rows)
     becomes_fsdp = change.get("strategy") == "fsdp" and step.strategy not in ("single", "fsdp")  # of one GPU: auto
     words = {
         "attention": "model.attention=sdpa (keeps no scores)",
@@ -91,7 +93,9 @@ def _words(step: Step, device: Device, rows: float, change: dict[str, Any]) -> s
             "selective": "train.activation_checkpointing=selective (computes what is cheap again)",
             "block": "train.activation_checkpointing=block (a third more FLOP)",
         }.get(change.get("checkpointing", "")),
-        "micro_rows": f"train.batch.micro_rows={most} (the same result)" if most < step.micro_rows else "",
+        "micro_batch_rows": f"train.batch.micro_batch_rows={most} (the same result)"
+        if most < step.micro_batch_rows
+        else "",
         "zero_stage": "train.deepspeed.stage=3",
         "strategy": "train.strategy=fsdp" if becomes_fsdp else "",
         "count": f"{change.get('count')} GPUs",

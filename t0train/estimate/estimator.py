@@ -14,11 +14,11 @@ from t0train.config.resolve import (
     check_attention,
     check_recomputation,
     resolve_attention,
-    resolve_copies,
+    resolve_replicas,
     resolve_strategy,
 )
 from t0train.core.errors import UserError
-from t0train.estimate.advice import advice, fits, largest_micro_rows
+from t0train.estimate.advice import advice, fits, largest_micro_batch
 from t0train.estimate.devices import Device, find_device
 from t0train.estimate.flops import RowFlop, parameter_count, row_flop
 from t0train.estimate.hub_sizes import find_architecture
@@ -46,7 +46,7 @@ class Estimate:
         steps: optimizer steps.
         utilisation: share of the device's peak, of the FLOP that are executed, recomputation included.
         price_per_hour: of one GPU.
-        largest_micro_rows: most rows that fit through the model at once; 0 if not even one does.
+        largest_micro_batch: most rows that fit through the model at once; 0 if not even one does.
         advice: what to change so that it fits, the cheapest change first; empty if it fits.
     """
 
@@ -63,7 +63,7 @@ class Estimate:
     steps: int
     utilisation: float
     price_per_hour: float | None
-    largest_micro_rows: int
+    largest_micro_batch: int
     advice: tuple[str, ...]
 
     @property
@@ -109,7 +109,7 @@ class Estimate:
             "bytes_per_gpu": {**asdict(self.memory), "total": self.memory.total},
             "bytes_per_gpu_at_start": self.start_bytes,
             "fits": self.fits,
-            "largest_micro_rows": self.largest_micro_rows,
+            "largest_micro_batch": self.largest_micro_batch,
             "advice": list(self.advice),
             "host_bytes_per_node": self.host_bytes_per_node,
             "flop_per_row": {**asdict(self.flop), "forward": self.flop.forward, "train": self.flop.train},
@@ -159,7 +159,7 @@ def estimate(
         model=architecture,
         max_inputs=config.data.max_inputs,
         max_targets=config.data.max_targets,
-        micro_rows=min(config.train.batch.micro_rows, math.ceil(rows / count)),
+        micro_batch_rows=min(config.train.batch.micro_batch_rows, math.ceil(rows / count)),
         chunk=config.train.loss.chunk,
         precision=config.train.precision,
         attention=_attention(config, architecture),
@@ -175,7 +175,7 @@ def estimate(
     parameters = parameter_count(architecture)
     return Estimate(
         run=config.name,
-        start=config.model.start,
+        start=config.model.init_from,
         device=kind,
         step=step,
         memory=step_memory(step),
@@ -187,7 +187,7 @@ def estimate(
         steps=config.train.steps,
         utilisation=mfu,
         price_per_hour=price_per_hour,
-        largest_micro_rows=largest_micro_rows(step, kind, rows),
+        largest_micro_batch=largest_micro_batch(step, kind, rows),
         advice=() if fits(step, kind) else tuple(advice(step, kind, rows)),
     )
 
@@ -216,5 +216,5 @@ def _attention(config: RunConfig, architecture: T5Config) -> Backend:
 def _shards(config: RunConfig, strategy: Strategy, count: int) -> int:
     """The pieces that a strategy cuts the model in."""
     if strategy == "hsdp":
-        return count // resolve_copies(config.train, count, GPUS_OF_A_MACHINE)
+        return count // resolve_replicas(config.train, count, GPUS_OF_A_MACHINE)
     return count if strategy in ("fsdp", "deepspeed") else 1

@@ -21,22 +21,23 @@ HUB_SIZES = {
 
 
 def find_architecture(model: ModelConfig) -> T5Config:
-    """The architecture of `model.start`: random weights of a size, a folder, a run folder, or a hub id known here.
+    """The architecture of `model.init_from`: random weights of a size, a folder, a run folder, or a hub id known here.
 
     Raises:
         UserError: an unknown hub id, or a folder without a model.
     """
-    if model.start == "random":
+    if model.init_from == "random":
         return replace(SIZES[model.size], vocab_size=model.vocabulary_size)
-    folder = Path(model.start)
+    folder = Path(model.init_from)
     if folder.is_dir():
         checkpoints = list_checkpoints(RunFolder(folder).checkpoints)
         read = read_architecture(checkpoints[0] if checkpoints else folder)
         # the flag is unreliable, but the head of a T5 1.1 is always untied
         return replace(read, tie_word_embeddings=read.tie_word_embeddings and not read.is_gated)
-    if model.start not in HUB_SIZES:
+    if model.init_from not in HUB_SIZES:
         raise UserError(
-            f"the size of {model.start!r} is not known here, and the estimate does not ask the hub: give the folder of "
-            f"a downloaded model, or one of the same size as model.start; {nearest(model.start, HUB_SIZES)}"
+            f"the size of {model.init_from!r} is not known here, and the estimate does not ask the hub: "
+            f"give the folder of a downloaded model, or one of the same size as model.init_from; "
+            f"{nearest(model.init_from, HUB_SIZES)}"
         )
-    return SIZES[HUB_SIZES[model.start]]
+    return SIZES[HUB_SIZES[model.init_from]]

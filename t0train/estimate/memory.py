@@ -31,7 +31,7 @@ class Step:
         model: architecture.
         max_inputs: positions of a row's input side (S).
         max_targets: positions of a row's target side (T).
-        micro_rows: rows that go through the model at once on a GPU.
+        micro_batch_rows: rows that go through the model at once on a GPU.
         chunk: target positions whose logits exist at once.
         precision: bf16 compute over fp32 parameters, or fp32.
         attention: backend.
@@ -48,7 +48,7 @@ class Step:
     model: T5Config
     max_inputs: int
     max_targets: int
-    micro_rows: int
+    micro_batch_rows: int
     chunk: int
     precision: Literal["bf16", "fp32"]
     attention: Backend
@@ -107,9 +107,9 @@ def step_memory(step: Step) -> Memory:
         gradients=_gradient_bytes(step),
         optimizer=optimizer_bytes(step.model, step.optimizer, step.shards),
         working_weights=_working_weight_bytes(step),
-        activations=step.micro_rows * activation_bytes_per_row(step),
-        attention=step.micro_rows * attention_bytes_per_row(step),
-        dropout_masks=step.micro_rows * dropout_mask_bytes_per_row(step),
+        activations=step.micro_batch_rows * activation_bytes_per_row(step),
+        attention=step.micro_batch_rows * attention_bytes_per_row(step),
+        dropout_masks=step.micro_batch_rows * dropout_mask_bytes_per_row(step),
         head=head_bytes(step),
     )
 
@@ -246,5 +246,5 @@ def head_bytes(step: Step) -> int:
     the fp32 gradient, and the bf16 weights with a chunk's part of that gradient, or this part in fp32.
     """
     model = step.model
-    positions = min(step.chunk, step.micro_rows * step.max_targets)
+    positions = min(step.chunk, step.micro_batch_rows * step.max_targets)
     return 3 * FP32 * positions * model.vocab_size + 2 * FP32 * model.vocab_size * model.d_model

@@ -146,14 +146,14 @@ class InitialWeights:
 
 
 def open_initial_weights(config: RunConfig) -> InitialWeights:
-    """The weights that a run starts from: random ones keyed by its seed, or those that `model.start` names.
+    """The weights that a run starts from: random ones keyed by its seed, or those that `model.init_from` names.
 
     Raises:
         UserError: the weights cannot be found or are not a T5.
     """
     settings = config.model
-    if settings.start != "random":
-        weights = open_weights(settings.start, dropout=settings.dropout, dropout_style=settings.dropout_style)
+    if settings.init_from != "random":
+        weights = open_weights(settings.init_from, dropout=settings.dropout, dropout_style=settings.dropout_style)
         return InitialWeights(weights.config, weights.fill, weights.report)
     architecture = _sized_config(
         settings.size,

@@ -59,7 +59,7 @@ def probe_memory(engine: Engine, config: RunConfig) -> None:
     """
     world = engine.world
     share = config.train.batch.rows or config.train.batch.examples or 1
-    rows = largest_rows(config, min(config.train.batch.micro_rows, -(-share // world.size)))
+    rows = largest_rows(config, min(config.train.batch.micro_batch_rows, -(-share // world.size)))
     batch = Batch.from_rows(rows, world.device)
     with explain_out_of_memory(config, world, "trying the largest possible rows (train.probe_memory)"):
         for is_last in (False, True):
@@ -93,7 +93,11 @@ def _explanation(config: RunConfig, world: World, measured: GpuMemory, doing: st
         f"{_gib(measured.size)}, and the peak was {_gib(measured.peak)}."
     ]
     if (estimated := _estimate(config, world)) is None:
-        changes = ["train.batch.micro_rows=1 (the same result)", "train.activation_checkpointing=block", "more GPUs"]
+        changes = [
+            "train.batch.micro_batch_rows=1 (the same result)",
+            "train.activation_checkpointing=block",
+            "more GPUs",
+        ]
     else:
         kinds = ", ".join(f"{kind.replace('_', ' ')} {_gib(size)}" for kind, size in asdict(estimated.memory).items())
         lines.append(f"The estimate for it is {_gib(estimated.memory.total)}: {kinds}.")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from t0train.config import RunConfig
-from t0train.config.resolve import resolve_copies, resolve_strategy, run_folder
+from t0train.config.resolve import resolve_replicas, resolve_strategy, run_folder
 from t0train.core.errors import PreemptedError
 from t0train.core.events import read_events
 from t0train.core.progress import Advance, progress
@@ -81,7 +81,7 @@ def _refuse_what_does_not_fit(config: RunConfig, world: World) -> None:
     """Once for all processes, before anything large is opened."""
     strategy = resolve_strategy(config.train, world.size)
     if strategy == "hsdp":
-        resolve_copies(config.train, world.size, world.place.local_size)
+        resolve_replicas(config.train, world.size, world.place.local_size)
     if strategy == "deepspeed":
         from t0train.distributed.zero.deepspeed_config import deepspeed_config
 

@@ -189,11 +189,13 @@ def _beginning(
     config: RunConfig, vocabulary: Vocabulary, world: World, notify: Notify
 ) -> tuple[T5Config, Callable[[State], None]]:
     """The architecture of the model that a run starts from, and what fills an engine's state with its weights."""
-    if config.model.start != "random":
-        world.from_first(lambda: find_weights(config.model.start))  # from the hub once; the others find it in the cache
+    if config.model.init_from != "random":
+        world.from_first(
+            lambda: find_weights(config.model.init_from)
+        )  # from the hub once; the others find it in the cache
     start = open_initial_weights(config)
     found = {"architecture": asdict(start.config), "folder": start.report and start.report.source.name}
-    require_agreement(world, {f"model.start ({key})": value for key, value in found.items()})
+    require_agreement(world, {f"model.init_from ({key})": value for key, value in found.items()})
     if start.report:
         check_vocabulary(start.report.source, vocabulary)
         notify(f"weights: {start.report}")

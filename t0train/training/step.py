@@ -43,12 +43,12 @@ class Gradients:
     bad: tuple[RowBatch, ...] = ()
 
 
-def micro_batches(rows: RowBatch, micro_rows: int, number: int) -> list[RowBatch]:
-    """Cut a process's rows into `number` micro-batches of at most `micro_rows`; where rows run out they learn nothing.
+def micro_batches(rows: RowBatch, micro_batch_rows: int, number: int) -> list[RowBatch]:
+    """Cut a process's rows into `number` micro-batches of at most `micro_batch_rows`; empty ones learn nothing.
 
     The number must be the same in all processes, because they exchange parameters and gradients in each.
     """
-    parts = [rows.slice(start, start + micro_rows) for start in range(0, len(rows), micro_rows)]
+    parts = [rows.slice(start, start + micro_batch_rows) for start in range(0, len(rows), micro_batch_rows)]
     return parts + [rows.slice(0, 1).without_targets()] * (number - len(parts))
 
 
@@ -66,7 +66,7 @@ def compute_gradients(
         config: the run's training section.
         dropout_seed: key of the step's dropout masks.
     """
-    world, size = engine.world, config.batch.micro_rows
+    world, size = engine.world, config.batch.micro_batch_rows
     largest_share = -(-len(plan) // world.size)
     denominator = loss_denominator(config.loss.denominator, plan)
     parts = micro_batches(rows, size, -(-largest_share // size))

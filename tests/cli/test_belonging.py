@@ -230,11 +230,11 @@ def test_training_does_not_start_from_a_model_of_another_vocabulary(
     assert t0train("export", runs[0], exported).returncode == 0
     folder = spoilt(change, exported, tmp_path / "spoilt")
     arguments = [f"output={tmp_path / 'new'}", "model.size=''", "train.steps=1"]
-    ended = t0train("train", runs[0].parent / "run.yaml", f"model.start={folder}", *arguments)
+    ended = t0train("train", runs[0].parent / "run.yaml", f"model.init_from={folder}", *arguments)
     assert ended.returncode == 2, ended.stderr
     assert "was made for another vocabulary" in ended.stderr
     assert not (tmp_path / "new" / "checkpoints" / "step-00000001").exists()
-    ended = t0train("train", runs[0].parent / "run.yaml", f"model.start={exported}", *arguments)
+    ended = t0train("train", runs[0].parent / "run.yaml", f"model.init_from={exported}", *arguments)
     assert ended.returncode == 0, ended.stderr
 
 
@@ -243,7 +243,7 @@ def test_training_does_not_start_from_a_run_of_another_vocabulary(runs: tuple[Pa
     other = train_vocabulary(tmp_path, "strange", ["the film was good or bad yes no or not very much so"] * 50)
     arguments = [f"output={tmp_path / 'new'}", "model.size=''", "train.steps=1", f"data.vocabulary={other}"]
     config = runs[0].parent / "run.yaml"
-    assert t0train("data", "prepare", config, *arguments, "model.start=google/t5-small").returncode == 0
-    ended = t0train("train", config, f"model.start={checkpoint}", *arguments)
+    assert t0train("data", "prepare", config, *arguments, "model.init_from=google/t5-small").returncode == 0
+    ended = t0train("train", config, f"model.init_from={checkpoint}", *arguments)
     assert ended.returncode == 2, ended.stderr
     assert "is not the vocabulary that" in ended.stderr

@@ -34,11 +34,11 @@ def test_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
 
 
 def test_json_is_plain_and_adds_up(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert t0train(monkeypatch, "t0pp", "--count", "8", "--micro-rows", "4", "--json", "train.steps=100") == 0
+    assert t0train(monkeypatch, "t0pp", "--count", "8", "--micro-batch-rows", "4", "--json", "train.steps=100") == 0
     result = json.loads(capsys.readouterr().out)
     kinds = dict(result["bytes_per_gpu"])
     assert kinds.pop("total") == sum(kinds.values())
-    assert result["micro_rows"] == 4
+    assert result["micro_batch_rows"] == 4
     assert result["flop_per_row"]["train"] == pytest.approx(43.57e12, rel=0.01)
     assert result["run_flop"] == result["flop_per_row"]["train"] * 1024 * 100
     assert result["hours"] == pytest.approx(100 * result["seconds_per_step"] / 3600)
@@ -62,7 +62,7 @@ def test_help_has_an_example(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     [
         (("no_such_run",), "no file no_such_run"),
         (("t0_3b", "--device", "h20"), "did you mean 'h200'"),
-        (("t0_3b", "--micro-rows", "0"), "train.batch.micro_rows"),
+        (("t0_3b", "--micro-batch-rows", "0"), "train.batch.micro_batch_rows"),
         (("t0_3b", "--strategy", "zero"), "train.strategy: found 'zero'"),
         (("t0_3b", "train.stepps=3"), "did you mean 'steps'"),
     ],

@@ -151,7 +151,7 @@ def test_every_number_has_bounds(kind: str, key: str, tmp_path: Path) -> None:
         ("mixture: {scale: {trec: 1.0e+308}}", "mixture.scale.trec"),
         ("data: {workers: 100000}", "less than or equal to 256"),
         ("train: {batch: {rows: 1000000000}}", "less than or equal to 1000000"),
-        ("model: {start: random, size: tinny}", "did you mean 'tiny'"),
+        ("model: {init_from: random, size: tinny}", "did you mean 'tiny'"),
         ("name: " + 300 * "a", "100 characters at most"),
         ("name: a/b", "It names a folder"),
         ("name: .hidden", "It names a folder"),

@@ -33,7 +33,7 @@ def test_show_as_json() -> None:
     document = json.loads(run("show", "t0_3b", "--json"))
     assert document["config"]["train"]["steps"] == 12_200
     assert document["hash"] == config_hash(load_config("t0_3b"))
-    assert [found["key"] for found in document["deviations"]] == ["model.start"]
+    assert [found["key"] for found in document["deviations"]] == ["model.init_from"]
 
 
 def test_show_of_the_recipe_itself() -> None:

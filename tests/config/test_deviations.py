@@ -20,7 +20,7 @@ def test_the_reference_deviates_in_nothing() -> None:
 @pytest.mark.parametrize("name", ["t0", "t0p", "t0pp", "t0_3b", "t0_single_prompt", "t0_original_task_only"])
 def test_published_variants_deviate_only_in_start_and_mixture(name: str) -> None:
     found = {deviation.key for deviation in deviations(load_config(name))}
-    assert found == {"t0": set(), "t0_3b": {"model.start"}}.get(name, {"mixture.name"})
+    assert found == {"t0": set(), "t0_3b": {"model.init_from"}}.get(name, {"mixture.name"})
 
 
 def test_recipe_keys_are_told_with_both_values() -> None:
@@ -42,7 +42,7 @@ def test_where_and_how_a_run_executes_is_no_deviation() -> None:
         "train": {
             "device": "cpu",
             "canary": False,
-            "batch": {"micro_rows": 1},
+            "batch": {"micro_batch_rows": 1},
             "loss": {"chunk": 8},
             "checkpoint": {"every": 1, "keep": 9},
         },

@@ -62,7 +62,7 @@ def test_includes_may_be_nested_and_met_twice(write: Write) -> None:
 
 
 def test_an_include_may_be_a_name(write: Write) -> None:
-    assert load_config(write("defaults: t0_3b\nname: mine")).model.start == "google/t5-xl-lm-adapt"
+    assert load_config(write("defaults: t0_3b\nname: mine")).model.init_from == "google/t5-xl-lm-adapt"
 
 
 @pytest.mark.parametrize("loop", [["run.yaml"], ["other.yaml", "run.yaml"]])
@@ -163,8 +163,8 @@ def test_unknown_keys_come_with_the_nearest_known_one(text: str, words: str, wri
         ("train: {precision: float16}", "T5 overflows in fp16; use bf16"),
         ("train: {batch: {rows: 4, examples: 4}}", "either rows or examples"),
         ("train: {batch: {rows: null}}", "either rows or examples"),
-        ("model: {start: random}", "model.size is needed with model.start: random"),
-        ("model: {size: tiny}", "model.size is needed with model.start: random"),
+        ("model: {init_from: random}", "model.size goes with model.init_from: random, and only with it"),
+        ("model: {size: tiny}", "model.size goes with model.init_from: random, and only with it"),
     ],
 )
 def test_wrong_values_are_quoted_with_what_is_expected(text: str, words: str, write: Write) -> None:

@@ -145,12 +145,16 @@ def test_a_reference_to_an_empty_path_is_not_the_root_of_the_disk(tmp_path: Path
 
 def test_words_names_and_hub_ids_are_no_paths(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
-    path.write_text("model: {start: google/t5-xl-lm-adapt}\nsuite: toy_heldout\nmixture: {name: t0p}")
+    path.write_text("model: {init_from: google/t5-xl-lm-adapt}\nsuite: toy_heldout\nmixture: {name: t0p}")
     config = load_config(path)
-    assert (config.model.start, config.suite, config.mixture.name) == ("google/t5-xl-lm-adapt", "toy_heldout", "t0p")
+    assert (config.model.init_from, config.suite, config.mixture.name) == (
+        "google/t5-xl-lm-adapt",
+        "toy_heldout",
+        "t0p",
+    )
     assert (config.data.source, config.data.vocabulary, config.data.catalogue) == ("hub", "t5", "")
     (tmp_path / "google" / "t5-xl-lm-adapt").mkdir(parents=True)  # a folder of that name beside the file
-    assert load_config(path).model.start == str(tmp_path / "google" / "t5-xl-lm-adapt")
+    assert load_config(path).model.init_from == str(tmp_path / "google" / "t5-xl-lm-adapt")
 
 
 def test_names_of_files_expand_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from t0train.config.resolve import (
     check_attention,
     check_recomputation,
     resolve_attention,
-    resolve_copies,
+    resolve_replicas,
     resolve_strategy,
 )
 from t0train.config.schema import TrainConfig
@@ -43,12 +43,12 @@ def test_processes_that_do_not_fit(processes: int, keys: dict[str, Any], complai
         resolve_strategy(train(**keys), processes)
 
 
-def test_copies_of_hsdp() -> None:
-    assert resolve_copies(train(), 8, 4) == 2
-    assert resolve_copies(train(copies=4), 8, 4) == 4
-    for copies in (1, 3, 8):
-        with pytest.raises(UserError, match=rf"hsdp with {copies} copies of the model over 8 processes"):
-            resolve_copies(train(copies=copies), 8, 4)
+def test_replicas_of_hsdp() -> None:
+    assert resolve_replicas(train(), 8, 4) == 2
+    assert resolve_replicas(train(replicas=4), 8, 4) == 4
+    for replicas in (1, 3, 8):
+        with pytest.raises(UserError, match=rf"hsdp with {replicas} replicas of the model over 8 processes"):
+            resolve_replicas(train(replicas=replicas), 8, 4)
 
 
 @pytest.mark.parametrize(

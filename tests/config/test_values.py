@@ -154,7 +154,7 @@ BASE = """
 mixture: {include: [trec, imdb], scale: {"trec_*": 0.5, imdb: 2}}
 data: {splits: {ag_news: test}, templates: [a]}
 optimizer: {lr: 0.5, warmup: 3}
-train: {batch: {micro_rows: 2}, deepspeed: {config: {a: {b: 1, c: 2}}}}
+train: {batch: {micro_batch_rows: 2}, deepspeed: {config: {a: {b: 1, c: 2}}}}
 """
 
 
@@ -173,9 +173,9 @@ train: {batch: {micro_rows: 2}, deepspeed: {config: {a: {b: 1, c: 2}}}}
         ("data: {templates: []}", "data.templates", []),
         ("optimizer: {}", "optimizer.warmup", 0),
         ("optimizer: {lr: 0.1}", "optimizer.warmup", 3),
-        ("train: {}", "train.batch.micro_rows", 16),
-        ("train: {batch: {}}", "train.batch.micro_rows", 16),
-        ("train: {steps: 5}", "train.batch.micro_rows", 2),
+        ("train: {}", "train.batch.micro_batch_rows", 16),
+        ("train: {batch: {}}", "train.batch.micro_batch_rows", 16),
+        ("train: {steps: 5}", "train.batch.micro_batch_rows", 2),
         ("train: {deepspeed: {config: {a: {}}}}", "train.deepspeed.config", {"a": {}}),
         ("train: {deepspeed: {config: {a: {b: null}}}}", "train.deepspeed.config", {"a": {"c": 2}}),
         ("train: {deepspeed: {config: {a: null}}}", "train.deepspeed.config", {}),

@@ -19,7 +19,7 @@ __all__ = ["models", "one_thread", "world"]
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory, world: Path) -> Path:
-    """A folder with the run folders `tied` and `untied`, to be given as model.start.
+    """A folder with the run folders `tied` and `untied`, to be given as model.init_from.
 
     Both are gated: a unit of T5 1.0's ReLU that lies within rounding of zero would make runs differ by a whole unit.
     """

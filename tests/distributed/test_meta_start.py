@@ -19,13 +19,13 @@ from t0train.training import train
 from tests.distributed.helpers import assert_same_events, run_cases, torchrun
 from tests.training.conftest import VOCABULARY_SIZE
 
-COMMON = ["train.steps=3", "train.batch={rows: 6, micro_rows: 2}", "train.checkpoint.every=3"]
+COMMON = ["train.steps=3", "train.batch={rows: 6, micro_batch_rows: 2}", "train.checkpoint.every=3"]
 
 
 def test_a_model_that_is_filled_in_parts_trains_as_the_whole_one(world: Path, models: Path, tmp_path: Path) -> None:
     """With packing self-check, memory probe and activation checkpointing: they change nothing."""
     cases = []
-    starts = {"random": [], "loaded": [f"model.start={models / 'untied'}", "model.size=''"]}
+    starts = {"random": [], "loaded": [f"model.init_from={models / 'untied'}", "model.size=''"]}
     extra = {
         "random": ["train.probe_memory=true", "train.activation_checkpointing=block"],
         "loaded": ["train.activation_checkpointing=selective"],
@@ -64,7 +64,7 @@ def test_no_process_ever_holds_the_whole_model(world: Path, models: Path, large:
     cases = {
         name: [
             f"output={tmp_path / name}",
-            f"model.start={start}",
+            f"model.init_from={start}",
             "model.size=''",
             f"train.strategy={'ddp' if name == 'copies' else 'fsdp'}",
         ]

@@ -6,7 +6,12 @@ from pathlib import Path
 
 from tests.distributed.helpers import assert_same_events, run_cases
 
-COMMON = ["train.steps=2", "train.batch={rows: 6, micro_rows: 2}", "train.checkpoint.every=2", "train.canary=false"]
+COMMON = [
+    "train.steps=2",
+    "train.batch={rows: 6, micro_batch_rows: 2}",
+    "train.checkpoint.every=2",
+    "train.canary=false",
+]
 STRATEGIES = {
     "ddp": ["train.strategy=ddp"],
     "fsdp": ["train.strategy=fsdp"],

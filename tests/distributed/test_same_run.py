@@ -25,9 +25,13 @@ from tests.distributed.helpers import (
 from tests.distributed.noted_rows import noting, rows_by_step, rows_of_stream
 from tests.training.helpers import steps_of, tensors
 
-UNTIED = ("train.steps=20", "train.batch={rows: 12, micro_rows: 2}", "model.dropout=0.1")
-TIED = ("train.steps=20", "train.batch={rows: 12, micro_rows: 4}", "model.dropout=0.0")
-EXAMPLES = ("train.steps=8", "train.batch={rows: null, examples: 11, micro_rows: 2}", "train.loss.denominator=tokens")
+UNTIED = ("train.steps=20", "train.batch={rows: 12, micro_batch_rows: 2}", "model.dropout=0.1")
+TIED = ("train.steps=20", "train.batch={rows: 12, micro_batch_rows: 4}", "model.dropout=0.0")
+EXAMPLES = (
+    "train.steps=8",
+    "train.batch={rows: null, examples: 11, micro_batch_rows: 2}",
+    "train.loss.denominator=tokens",
+)
 ADAMW = ("optimizer={name: adamw, lr: 0.001, max_grad_norm: 0.05, weight_decay: 0.1}", "train.steps=8")
 RECIPES = {  # name: model, overrides
     "untied": ("untied", UNTIED),
@@ -43,7 +47,7 @@ STRATEGIES = {
     "single": ("train.strategy=single",),
     "ddp": ("train.strategy=ddp",),
     "fsdp": ("train.strategy=fsdp",),
-    "hsdp": ("train.strategy=hsdp", "train.copies=2"),
+    "hsdp": ("train.strategy=hsdp", "train.replicas=2"),
     "fsdp-compiled": ("train.strategy=fsdp", "train.compile=true", "train.activation_checkpointing=block"),
     **{f"zero{stage}": ("train.strategy=deepspeed", f"train.deepspeed.stage={stage}") for stage in (1, 2, 3)},
 }
@@ -113,7 +117,7 @@ def runs(world: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) ->
         model, recipe = RECIPES[case.recipe]
         common = (
             f"output={folder / str(case)}",
-            f"model.start={models / model}",
+            f"model.init_from={models / model}",
             "model.size=''",
             "optimizer={lr: 0.001, min_dim_size_to_factor: 16}",
             f"train.checkpoint={{every: {5 if case.half else 100}, asynchronous: {str(case.asynchronous).lower()}}}",

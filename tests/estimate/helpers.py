@@ -42,7 +42,7 @@ def step(model: T5Config, **changes: object) -> Step:
         "model": model,
         "max_inputs": INPUTS,
         "max_targets": TARGETS,
-        "micro_rows": ROWS,
+        "micro_batch_rows": ROWS,
         "chunk": 1024,
         "precision": "bf16",
         "attention": "sdpa",

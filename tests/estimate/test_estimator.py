@@ -60,7 +60,7 @@ def test_memory_of_the_reference_runs(name: str, gib: float) -> None:
     result = estimate(config, "h200", 8)
     memory = result.memory
     assert (memory.parameters + memory.gradients) / 2**30 == pytest.approx(state, rel=0.05)
-    assert memory.activations / config.train.batch.micro_rows / 2**30 == pytest.approx(a_row, rel=0.05)
+    assert memory.activations / config.train.batch.micro_batch_rows / 2**30 == pytest.approx(a_row, rel=0.05)
     assert result.host_bytes_per_node / 2**30 == pytest.approx(gib, rel=0.05)  # one fp32 copy
     assert result.fits
     assert result.advice == ()
@@ -79,15 +79,15 @@ def test_a_row_that_is_computed_again_costs_a_third_more() -> None:
 
 
 def test_a_gpu_holds_no_more_rows_than_its_share() -> None:
-    config = load_config("t0_3b", ["train.batch.rows=64", "train.batch.micro_rows=16"])
-    assert [estimate(config, "h200", count).step.micro_rows for count in (1, 4, 16, 64)] == [16, 16, 4, 1]
+    config = load_config("t0_3b", ["train.batch.rows=64", "train.batch.micro_batch_rows=16"])
+    assert [estimate(config, "h200", count).step.micro_batch_rows for count in (1, 4, 16, 64)] == [16, 16, 4, 1]
 
 
-def test_largest_micro_rows() -> None:
+def test_largest_micro_batch() -> None:
     for device in DEVICES:
-        result = estimate(load_config("t0_3b", ["train.batch.micro_rows=1"]), device, 8)
-        most = result.largest_micro_rows
-        sizes = [step_memory(replace(result.step, micro_rows=rows)).total for rows in (most, most + 1)]
+        result = estimate(load_config("t0_3b", ["train.batch.micro_batch_rows=1"]), device, 8)
+        most = result.largest_micro_batch
+        sizes = [step_memory(replace(result.step, micro_batch_rows=rows)).total for rows in (most, most + 1)]
         assert sizes[0] <= DEVICES[device].memory_bytes < sizes[1]
 
 
@@ -105,10 +105,15 @@ def follow(advice: str, config: str, overrides: list[str], options: dict[str, ob
 @pytest.mark.parametrize(
     ("config", "overrides", "options", "kinds"),
     [
-        ("t0_3b", ["train.batch.micro_rows=64"], {"device": "h200", "count": 8}, ["micro_rows", "selective", "block"]),
+        (
+            "t0_3b",
+            ["train.batch.micro_batch_rows=64"],
+            {"device": "h200", "count": 8},
+            ["micro_batch_rows", "selective", "block"],
+        ),
         ("t0", [], {"device": "a100-80", "count": 1}, ["^2 GPUs$"]),
         ("t0", ["train.strategy=ddp"], {"device": "a100-40", "count": 4}, ["fsdp"]),
-        ("t0", ["train.strategy=hsdp", "train.copies=4"], {"device": "a100-40", "count": 8}, ["fsdp"]),
+        ("t0", ["train.strategy=hsdp", "train.replicas=4"], {"device": "a100-40", "count": 8}, ["fsdp"]),
         (
             "t0",
             ["train.strategy=deepspeed", "train.deepspeed.stage=1"],
@@ -117,19 +122,19 @@ def follow(advice: str, config: str, overrides: list[str], options: dict[str, ob
         ),
         (
             "t0",
-            ["train.batch.micro_rows=16", "model.attention=eager", "train.strategy=ddp"],
+            ["train.batch.micro_batch_rows=16", "model.attention=eager", "train.strategy=ddp"],
             {"device": "l40s", "count": 4},
-            ["sdpa.*micro_rows.*fsdp"],
+            ["sdpa.*micro_batch_rows.*fsdp"],
         ),
         (
             "t0_3b",
-            ["train.batch.micro_rows=12", "model.attention=eager"],
+            ["train.batch.micro_batch_rows=12", "model.attention=eager"],
             {"device": "h100", "count": 8},
-            ["micro_rows", "sdpa", "block"],
+            ["micro_batch_rows", "sdpa", "block"],
         ),
         (
             "t0_3b",
-            ["train.batch.micro_rows=1", "data.max_inputs=16384", "model.dropout_style=elementwise"],
+            ["train.batch.micro_batch_rows=1", "data.max_inputs=16384", "model.dropout_style=elementwise"],
             {"device": "h100", "count": 1},
             ["block.* 4 GPUs$"],
         ),
@@ -157,7 +162,7 @@ def test_fp32_has_wider_activations_and_another_peak() -> None:
 
 def test_known_hub_ids_and_random_weights_need_no_network() -> None:
     for start, size in HUB_SIZES.items():
-        config = load_config("t0", [f"model.start={start}"])
+        config = load_config("t0", [f"model.init_from={start}"])
         assert estimate(config, "h200").step.model == SIZES[size]
     toy = estimate(load_config("toy"), "h200", examples_per_row=4)
     assert toy.step.model == replace(SIZES["tiny"], vocab_size=640)
@@ -178,7 +183,7 @@ def test_folders_say_their_size(tmp_path: Path, layout: str) -> None:
     if layout == "hugging face":
         del values["scale_decoder_outputs"]
     file.write_text(json.dumps(values))
-    assert estimate(load_config("t0", [f"model.start={tmp_path}"]), "h200").parameters == 76_961_152
+    assert estimate(load_config("t0", [f"model.init_from={tmp_path}"]), "h200").parameters == 76_961_152
 
 
 @pytest.mark.parametrize(
@@ -189,8 +194,8 @@ def test_folders_say_their_size(tmp_path: Path, layout: str) -> None:
         ([], {"device": "h200", "count": 3}, "rows is 1,024, but there are 3 processes"),
         (["train.batch.rows=4"], {"device": "h200", "count": 8}, "than rows"),
         (["train.strategy=single"], {"device": "h200", "count": 2}, "single, but there are 2"),
-        (["train.strategy=hsdp"], {"device": "h200", "count": 8}, "at least 2 copies"),
-        (["train.strategy=hsdp", "train.copies=3"], {"device": "h200", "count": 8}, "must divide"),
+        (["train.strategy=hsdp"], {"device": "h200", "count": 8}, "at least 2 replicas"),
+        (["train.strategy=hsdp", "train.replicas=3"], {"device": "h200", "count": 8}, "must divide"),
         (
             ["model.attention=flex", "train.activation_checkpointing=selective"],
             {"device": "h200"},
@@ -202,9 +207,9 @@ def test_folders_say_their_size(tmp_path: Path, layout: str) -> None:
         (["train.batch={examples: 2048, rows: null}"], {"device": "h200"}, "--examples-per-row"),
         (["model.attention=segment"], {"device": "h200"}, "segment runs on a CPU"),
         (["model.attention=flex", "model.dropout_style=elementwise"], {"device": "h200"}, "cannot drop single"),
-        (["model.start=google/t5-xl-lm-adpat"], {"device": "h200"}, "did you mean 'google/t5-xl-lm-adapt'"),
+        (["model.init_from=google/t5-xl-lm-adpat"], {"device": "h200"}, "did you mean 'google/t5-xl-lm-adapt'"),
         (
-            ["model.start=random", "model.size=xlarge"],
+            ["model.init_from=random", "model.size=xlarge"],
             {"device": "h200"},
             "model.size: found 'xlarge'. There is no such size; did you mean 'large'",
         ),
@@ -217,4 +222,4 @@ def test_bad_input_is_named(overrides: list[str], options: dict[str, object], co
 
 def test_a_folder_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"config\.json"):
-        estimate(load_config("t0", [f"model.start={tmp_path}"]), "h200")
+        estimate(load_config("t0", [f"model.init_from={tmp_path}"]), "h200")

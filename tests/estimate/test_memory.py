@@ -114,7 +114,7 @@ def test_the_loss_works_in_what_the_head_is_given(precision: str, dtype: torch.d
     states = torch.randn(positions, config.d_model, dtype=dtype, requires_grad=True)
     labels = torch.randint(1, config.vocab_size, (positions,))
     _, peak = allocated(lambda: _HeadLoss.apply(states, head, labels, 1e-4, 1.0, chunk, True))  # type: ignore[no-untyped-call]
-    given = head_bytes(step(config, precision=precision, chunk=chunk, micro_rows=50))
+    given = head_bytes(step(config, precision=precision, chunk=chunk, micro_batch_rows=50))
     assert 0.95 * peak < given < 1.2 * peak
 
 
@@ -139,7 +139,14 @@ def test_optimizer_state_is_what_the_optimizer_holds(name: str, preset: str) -> 
 def xl_step(size: str, **changes: object) -> Step:
     """One row of 1,024 + 256 positions on 8 GPUs."""
     count = changes.get("count", 8)
-    sizes = {"max_inputs": 1024, "max_targets": 256, "micro_rows": 1, "strategy": "fsdp", "count": 8, "shards": count}
+    sizes = {
+        "max_inputs": 1024,
+        "max_targets": 256,
+        "micro_batch_rows": 1,
+        "strategy": "fsdp",
+        "count": 8,
+        "shards": count,
+    }
     return step(SIZES[size], **{**sizes, **changes})
 
 
@@ -201,10 +208,10 @@ def test_masks_of_single_elements() -> None:
 
 def test_deepspeed_begins_with_the_whole_model() -> None:
     """xxl has 11,135,332,352 parameters: 2 bytes of each for bf16, and an eighth of 4 bytes of each."""
-    step = xl_step("xxl", strategy="deepspeed", shards=8, zero_stage=3, micro_rows=1)
+    step = xl_step("xxl", strategy="deepspeed", shards=8, zero_stage=3, micro_batch_rows=1)
     assert start_bytes(step) == 11_135_332_352 * 2 + 11_135_332_352 // 2
     assert peak_bytes(step) == max(start_bytes(step), step_memory(step).total)
-    tight = xl_step("xxl", strategy="deepspeed", shards=512, zero_stage=3, micro_rows=1, checkpointing="block")
+    tight = xl_step("xxl", strategy="deepspeed", shards=512, zero_stage=3, micro_batch_rows=1, checkpointing="block")
     assert peak_bytes(tight) == start_bytes(tight) > step_memory(tight).total
     assert start_bytes(xl_step("xxl", strategy="fsdp", shards=8)) == 0
 

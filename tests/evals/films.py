@@ -106,7 +106,7 @@ def train_on_films(folder: Path) -> Path:
                     "max_inputs": 64,
                     "max_targets": 32,
                 },
-                "model": {"start": "random", "size": "tiny", "vocabulary_size": 384},
+                "model": {"init_from": "random", "size": "tiny", "vocabulary_size": 384},
                 "optimizer": {"lr": 0.01},
                 "train": {
                     "steps": 2,

@@ -96,7 +96,7 @@ def test_random_weights_do_not_depend_on_the_number_of_processes() -> None:
 
 def test_the_start_of_a_run_is_opened_without_being_read(tmp_path: Path) -> None:
     model = make_model(V11)
-    config = RunConfig.model_validate({"model": {"start": str(save(model, tmp_path)), "dropout": 0.3}})
+    config = RunConfig.model_validate({"model": {"init_from": str(save(model, tmp_path)), "dropout": 0.3}})
     start = open_initial_weights(config)
     assert start.config.dropout == 0.3
     started = meta_model(start.config).to_empty(device="cpu")

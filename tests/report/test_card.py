@@ -40,7 +40,7 @@ def test_header_is_what_the_hub_reads(run: Path) -> None:
 
 
 def test_random_weights_have_no_base_model(write_run: WriteRun) -> None:
-    run = write_run(model={"start": "random", "size": "tiny"})
+    run = write_run(model={"init_from": "random", "size": "tiny"})
     assert "base_model" not in card_header(run, [])
     assert "datasets" not in card_header(run, [])
     assert "random weights, tiny" in card_text(run, 0, [])

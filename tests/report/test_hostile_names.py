@@ -107,7 +107,7 @@ def hostile_run(write_run: WriteRun, name: str) -> Path:
         step_event(1, {name: 3, "b": 1}),
         step_event(2, {name: 3, "b": 1}),
     ]
-    run: Path = write_run(suites={"demo": document}, events=events, model={"start": "random", "size": "tiny"})
+    run: Path = write_run(suites={"demo": document}, events=events, model={"init_from": "random", "size": "tiny"})
     config = (run / "config.resolved.yaml").read_text().replace("name: demo", f"name: {json.dumps(name or ' ')}", 1)
     (run / "config.resolved.yaml").write_text(config)
     (run / "deviations.json").write_text(json.dumps([{"sentence": f"{name} is {name}."}]))

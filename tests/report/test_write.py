@@ -18,7 +18,7 @@ from t0train.report.sections.accuracy import panels
 from tests.at_once import after_waiting, killed_while_writing
 from tests.report.conftest import WriteRun, cells, make_run, results, step_event
 
-TINY: dict[str, Any] = {"model": {"start": "random", "size": "tiny"}}
+TINY: dict[str, Any] = {"model": {"init_from": "random", "size": "tiny"}}
 EVENTS = [
     {"kind": "start", "probabilities": {"a": 0.75, "b": 0.25}, "remarks": ["dropped: c; 5.0% of the weight"]},
     step_event(1, {"a": 60, "b": 40}),

@@ -116,11 +116,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "max_inputs": 48,
             "max_targets": 24,
         },
-        "model": {"start": "random", "size": "tiny", "vocabulary_size": VOCABULARY_SIZE, "dropout": 0.1},
+        "model": {"init_from": "random", "size": "tiny", "vocabulary_size": VOCABULARY_SIZE, "dropout": 0.1},
         "optimizer": {"lr": 0.01},
         "train": {
             "steps": 40,
-            "batch": {"rows": 4, "micro_rows": 2},
+            "batch": {"rows": 4, "micro_batch_rows": 2},
             "precision": "fp32",
             "device": "cpu",
             "checkpoint": {"every": 10},

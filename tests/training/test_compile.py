@@ -19,7 +19,7 @@ from tests.training.helpers import assert_same_state, steps_of
 
 pytestmark = pytest.mark.slow
 
-SHORT = ("train.steps=2", "model.attention=sdpa", "train.batch={rows: 4, micro_rows: 2}")
+SHORT = ("train.steps=2", "model.attention=sdpa", "train.batch={rows: 4, micro_batch_rows: 2}")
 
 
 def test_a_compiled_and_checkpointed_run_is_the_plain_run(

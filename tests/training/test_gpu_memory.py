@@ -19,7 +19,7 @@ from t0train.training.gpu_memory import GpuMemory, explain_out_of_memory, larges
 from tests.training.helpers import assert_same_state, steps_of
 
 GIB = 2**30
-XL = {"model": {"start": "random", "size": "xl", "attention": "eager"}, "train": {"batch": {"rows": 1024}}}
+XL = {"model": {"init_from": "random", "size": "xl", "attention": "eager"}, "train": {"batch": {"rows": 1024}}}
 
 
 def test_the_largest_rows_are_full_on_both_sides_and_one_segment() -> None:
@@ -46,7 +46,7 @@ def test_a_probed_run_is_the_run_that_was_not_probed(configure: Callable[..., Ru
 def test_the_probe_runs_full_micro_batches_twice_and_leaves_no_gradient(
     configure: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = configure("train.batch.rows=6", "train.batch.micro_rows=4")
+    config = configure("train.batch.rows=6", "train.batch.micro_batch_rows=4")
     engine = Engine(initial_model(config), config, World())
     seen: list[tuple[tuple[int, ...], bool]] = []
     backward = engine.backward
@@ -70,7 +70,8 @@ def test_the_log_has_the_measured_peak_beside_the_estimate(monkeypatch: pytest.M
     assert kinds.pop("total") == sum(kinds.values())
     assert kinds["parameters"] == 4 * 2_849_757_184  # of the published 3B model
     assert (
-        memory_facts(RunConfig.model_validate({"model": {"start": "nobody/knows"}}), World())["estimated_bytes"] is None
+        memory_facts(RunConfig.model_validate({"model": {"init_from": "nobody/knows"}}), World())["estimated_bytes"]
+        is None
     )
 
 
@@ -94,12 +95,12 @@ def test_running_out_of_memory_is_explained(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_changes_are_named_even_where_the_estimate_said_that_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     message = run_out(RunConfig.model_validate(XL), monkeypatch, 4000 * GIB)
-    assert "train.batch.micro_rows=" in message
+    assert "train.batch.micro_batch_rows=" in message
 
 
 def test_an_unknown_model_still_gets_advice(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = RunConfig.model_validate({"model": {"start": "nobody/knows"}})
-    assert "micro_rows=1" in run_out(config, monkeypatch, 40 * GIB)
+    config = RunConfig.model_validate({"model": {"init_from": "nobody/knows"}})
+    assert "micro_batch_rows=1" in run_out(config, monkeypatch, 40 * GIB)
 
 
 def test_other_errors_pass() -> None:

@@ -156,7 +156,7 @@ def test_several_threads_give_the_same_bits(configure: Callable[..., RunConfig],
             f"output={folder}",
             "train.steps=3",
             "train.batch.rows=16",
-            "train.batch.micro_rows=16",
+            "train.batch.micro_batch_rows=16",
             f"data.workers={workers}",
         )
         train(config)
@@ -170,7 +170,7 @@ def test_several_threads_give_the_same_bits(configure: Callable[..., RunConfig],
 def test_adamw_bf16_examples_and_clipping(configure: Callable[..., RunConfig], tmp_path: Path) -> None:
     overrides = (
         "optimizer={name: adamw, lr: 0.002, warmup: 2, schedule: linear, max_grad_norm: 0.5}",
-        "train.batch={rows: null, examples: 9, micro_rows: 2}",
+        "train.batch={rows: null, examples: 9, micro_batch_rows: 2}",
         "train.precision=bf16",
         "train.steps=6",
         "train.checkpoint.every=3",

@@ -109,7 +109,7 @@ def test_what_does_not_change_the_run_may_change(
     moved = tmp_path / "moved.model"
     shutil.copy(world / "spiece.model", moved)
     result = train(
-        configure("train.steps=42", "train.batch.micro_rows=4", "data.workers=0", f"data.vocabulary={moved}")
+        configure("train.steps=42", "train.batch.micro_batch_rows=4", "data.workers=0", f"data.vocabulary={moved}")
     )
     assert result.steps == 42
     assert [event["step"] for event in steps_of(run)] == list(range(1, 43))

@@ -40,21 +40,21 @@ def small_model(dropout: float) -> T5:
 
 
 def gradients_of(
-    rows: RowBatch, configure: Callable[..., RunConfig], denominator: str, micro_rows: int, dropout: float = 0.1
+    rows: RowBatch, configure: Callable[..., RunConfig], denominator: str, micro_batch_rows: int, dropout: float = 0.1
 ) -> tuple[Gradients, dict[str, torch.Tensor]]:
     model = small_model(dropout).train()
-    config = configure(f"train.loss.denominator={denominator}", f"train.batch.micro_rows={micro_rows}")
+    config = configure(f"train.loss.denominator={denominator}", f"train.batch.micro_batch_rows={micro_batch_rows}")
     found = compute_gradients(build_engine(model, config, World()), rows, rows, config.train, dropout_seed=5)
     return found, {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
 @pytest.mark.parametrize("denominator", DENOMINATORS)
-@pytest.mark.parametrize("micro_rows", [1, 2, 3])
+@pytest.mark.parametrize("micro_batch_rows", [1, 2, 3])
 def test_micro_batches_change_nothing(
-    rows: RowBatch, configure: Callable[..., RunConfig], denominator: str, micro_rows: int
+    rows: RowBatch, configure: Callable[..., RunConfig], denominator: str, micro_batch_rows: int
 ) -> None:
     whole, expected = gradients_of(rows, configure, denominator, 8)
-    parts, found = gradients_of(rows, configure, denominator, micro_rows)
+    parts, found = gradients_of(rows, configure, denominator, micro_batch_rows)
     assert parts.loss == pytest.approx(whole.loss, rel=1e-6)
     assert parts.norm == pytest.approx(whole.norm, rel=1e-5)
     assert found.keys() == expected.keys()

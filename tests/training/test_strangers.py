@@ -54,17 +54,17 @@ def commands(run: Path, received: Path) -> dict[str, tuple[str | Path, ...]]:
             "--resume",
             received,
         ),
-        "model.start": (
+        "model.init_from": (
             "train",
             run.parent / "run.yaml",
             f"output={elsewhere / 'started'}",
-            f"model={{start: {received}, size: ''}}",
+            f"model={{init_from: {received}, size: ''}}",
         ),
     }
 
 
 @pytest.mark.parametrize(
-    "command", ["eval", "eval --all-checkpoints", "generate", "export", "train --resume", "model.start"]
+    "command", ["eval", "eval --all-checkpoints", "generate", "export", "train --resume", "model.init_from"]
 )
 @pytest.mark.parametrize("place", ["the index", "a tensor"])
 def test_no_command_executes_a_planted_payload(run: Path, received: Path, command: str, place: str) -> None:

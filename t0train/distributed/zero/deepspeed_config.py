@@ -26,8 +26,8 @@ _ALLOWED = (_ZERO, "comms_logger", "steps_per_print", *_SWITCHES)
 
 _DECIDED = {  # DeepSpeed's keys for what the run's configuration decides, and where it does
     "train_batch_size": "train.batch.rows",
-    "train_micro_batch_size_per_gpu": "train.batch.micro_rows",
-    "gradient_accumulation_steps": "train.batch.rows and train.batch.micro_rows",
+    "train_micro_batch_size_per_gpu": "train.batch.micro_batch_rows",
+    "gradient_accumulation_steps": "train.batch.rows and train.batch.micro_batch_rows",
     "gradient_clipping": "optimizer.max_grad_norm",
     "optimizer": "optimizer.name",
     "scheduler": "optimizer.schedule",

@@ -9,7 +9,7 @@ import yaml
 
 from tests.report.conftest import WriteRun, cells, markdown, section
 
-TINY = {"start": "random", "size": "tiny"}
+TINY = {"init_from": "random", "size": "tiny"}
 
 
 def test_keys_that_differ_are_listed(write_run: WriteRun, tmp_path: Path) -> None:
