@@ -7,6 +7,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -135,6 +136,12 @@ def test_no_import_circle() -> None:
         found = {dotted if dotted in names else dotted.rpartition(".")[0] for dotted in imports(path)}
         graph[name] = (found & names.keys()) - {name}
     list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+
+
+def test_no_file_name_stands_twice() -> None:
+    """So that a name in an editor's list of files, a traceback or a question means one module."""
+    names = Counter(path.name for path in MODULES if path.name not in ("__init__.py", "__main__.py"))
+    assert [name for name, number in names.items() if number > 1] == []
 
 
 def test_packages_without_torch_name_it_nowhere() -> None:

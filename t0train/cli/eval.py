@@ -15,7 +15,7 @@ from t0train.core.markup import printable
 from t0train.results.display import percent, prompt_remarks, with_interval
 
 if TYPE_CHECKING:
-    from t0train.results.schema import EvalResults, GeneratedScore, RankedScore, Selection
+    from t0train.results.results_json import EvalResults, GeneratedScore, RankedScore, Selection
 
 _BASELINES = ("chance", "majority")
 _OVER_PROMPTS = ("median [quartiles]", "mean [95 %]", "min - max")

@@ -23,7 +23,7 @@ from t0train.core.hashing import content_hash
 from t0train.core.progress import say
 from t0train.data import Vocabulary
 from t0train.evals.generation import Generator
-from t0train.evals.prompts import RankedPrompt
+from t0train.evals.ranked_prompts import RankedPrompt
 from t0train.evals.ranking import MAX_INPUTS, MAX_TARGETS, Item, Scores, rank_tokens
 from t0train.model import T5
 

@@ -19,7 +19,7 @@ from t0train.evals.results import GENERATIONS, SCORES, Results, encode_tables
 from t0train.evals.written import evaluate_texts
 from t0train.model import T5, check_vocabulary_size
 from t0train.results import EvaluatedModel
-from t0train.results.schema import DatasetDifference, ProbeAnswer
+from t0train.results.results_json import DatasetDifference, ProbeAnswer
 from t0train.results.statistics import Scored, paired_difference
 from t0train.tasks import Dataset
 

@@ -13,10 +13,10 @@ from t0train.config import SuiteConfig
 from t0train.core.errors import UserError
 from t0train.data import Vocabulary, store_folder
 from t0train.evals.bigbench import big_bench_prompts
-from t0train.evals.prompts import RankedPrompt, stored_prompts
+from t0train.evals.ranked_prompts import RankedPrompt, stored_prompts
 from t0train.evals.suites import SuiteEntry, resolve_suite, split_missing, task_files
 from t0train.evals.texts import EMPTY_TARGET, TextPrompt, text_prompts
-from t0train.results.schema import Missing
+from t0train.results.results_json import Missing
 from t0train.tasks import Dataset, Watch, list_missing, load_catalogue, open_table, parse_split
 from t0train.tasks.formats import content_identity, file_states
 

@@ -14,11 +14,11 @@ from t0train.core.hashing import content_hash
 from t0train.data import Vocabulary
 from t0train.evals.answerer import Answerer
 from t0train.evals.jobs import Job
-from t0train.evals.prompts import RankedPrompt
+from t0train.evals.ranked_prompts import RankedPrompt
 from t0train.evals.ranking import MAX_INPUTS, MAX_TARGETS, Scores, Tokens
 from t0train.evals.results import SCORES
 from t0train.evals.suites import SINGLE_CHOICE, SuiteEntry
-from t0train.results.schema import Mistake, RankedPromptScore, RankedScore
+from t0train.results.results_json import Mistake, RankedPromptScore, RankedScore
 from t0train.results.statistics import Answers, f1_of_prompts, mean_baselines, over_prompts, summarise
 
 _MISTAKES = 3  # shown of each dataset's worst prompt

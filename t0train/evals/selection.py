@@ -20,7 +20,7 @@ from t0train.evals.results import read_results
 from t0train.evals.session import Request, evaluate_into, hold_results, refuse_other_results
 from t0train.mixture import build_mixture, leaks_of_run
 from t0train.results import EvalResults, Selection
-from t0train.results.schema import Candidate
+from t0train.results.results_json import Candidate
 
 RULE = "the highest mean over datasets of the median over prompts; of equal ones the earliest"
 """Medians are of the accuracy, or of the first metric where a dataset is generated."""

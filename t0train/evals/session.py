@@ -22,7 +22,7 @@ from t0train.evals.results import RESULTS, Results, check_folder
 from t0train.mixture import build_mixture, describe_leaks, leaks_of_run
 from t0train.model import run_config_of
 from t0train.results import EvaluatedModel
-from t0train.results.schema import NotHeldOut
+from t0train.results.results_json import NotHeldOut
 from t0train.tasks import load_catalogue
 
 ANSWERS = "answers"

@@ -14,7 +14,7 @@ from t0train.core.errors import UserError, nearest
 from t0train.core.seeds import generator
 from t0train.mixture.assemble import choose_prompts
 from t0train.prompts import load_templates
-from t0train.results.schema import Missing
+from t0train.results.results_json import Missing
 from t0train.tasks import (
     Dataset,
     Task,

@@ -14,7 +14,7 @@ from t0train.evals.metrics import constant_answer, corpus_bleu, item_scores
 from t0train.evals.results import GENERATIONS
 from t0train.evals.suites import SuiteEntry
 from t0train.evals.texts import TextPrompt
-from t0train.results.schema import GeneratedPromptScore, GeneratedScore
+from t0train.results.results_json import GeneratedPromptScore, GeneratedScore
 from t0train.results.statistics import mean_baselines, over_prompts, spread_over_prompts
 
 

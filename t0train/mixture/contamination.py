@@ -11,7 +11,7 @@ from t0train.config import RunConfig, SuiteConfig, load_suite
 from t0train.core.errors import UserError
 from t0train.mixture.assemble import Mixture
 from t0train.mixture.dataset_identity import TrainingFiles, is_same
-from t0train.results.schema import NotHeldOut
+from t0train.results.results_json import NotHeldOut
 from t0train.tasks import Dataset, load_catalogue, parse_split, training_split
 from t0train.tasks.sources import HUB
 

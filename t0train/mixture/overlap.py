@@ -24,7 +24,7 @@ from t0train.core.files import make_folder, refuse_linked_folders, write_json
 from t0train.core.seeds import mix64
 from t0train.mixture.assemble import Mixture
 from t0train.prompts import columns_read, load_templates
-from t0train.results.schema import Overlap, OverlapReport, SharedText
+from t0train.results.results_json import Overlap, OverlapReport, SharedText
 from t0train.tasks import Dataset, Table, load_catalogue, open_table, training_split
 
 _WORD = re.compile(r"\w+")

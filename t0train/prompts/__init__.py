@@ -2,8 +2,8 @@
 
 from t0train.prompts.install import install
 from t0train.prompts.notes import Note, describe_notes
-from t0train.prompts.reader import list_datasets, load_templates, template_folder
 from t0train.prompts.template import NO_LABEL, RENDERER_VERSION, Rendered, Template, columns_read
+from t0train.prompts.template_folders import list_datasets, load_templates, template_folder
 
 __all__ = [
     "NO_LABEL",

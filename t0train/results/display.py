@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from t0train.results.schema import GeneratedPromptScore, GeneratedScore, RankedPromptScore, RankedScore
+from t0train.results.results_json import GeneratedPromptScore, GeneratedScore, RankedPromptScore, RankedScore
 
 NOTHING = "-"
 """Stands in a table where there is no value."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t0train.core.seeds import generator
-from t0train.results.schema import Accuracy, AccuracySpread, Difference, MeanScore, OverPrompts, Spread
+from t0train.results.results_json import Accuracy, AccuracySpread, Difference, MeanScore, OverPrompts, Spread
 
 Interval = tuple[float, float]
 Scored = tuple[NDArray[np.int64], NDArray[np.float64]]

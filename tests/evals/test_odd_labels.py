@@ -16,7 +16,7 @@ from t0train.data import Vocabulary
 from t0train.evals import Results, evaluate_model
 from t0train.evals.suites import SINGLE_CHOICE
 from t0train.results import EvaluatedModel
-from t0train.results.schema import RankedPromptScore
+from t0train.results.results_json import RankedPromptScore
 from t0train.tasks import Dataset
 from tests.evals.conftest import small_model
 

@@ -13,7 +13,7 @@ from t0train.core.errors import UserError
 from t0train.mixture import dataset_identity, find_leaks, load_mixture
 from t0train.mixture.contamination import Leak, check_leaks, describe_leaks, leak_notes, refuse_leaks
 from t0train.mixture.dataset_identity import is_same
-from t0train.results.schema import NotHeldOut
+from t0train.results.results_json import NotHeldOut
 from t0train.tasks import Dataset, load_catalogue
 from tests.mixture.conftest import Collection
 

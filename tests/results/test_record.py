@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from t0train.core.errors import UserError
 from t0train.results import EvalResults, EvaluatedModel, read_record
-from t0train.results.schema import GeneratedPromptScore, GeneratedScore, Missing, RankedPromptScore, RankedScore
+from t0train.results.results_json import GeneratedPromptScore, GeneratedScore, Missing, RankedPromptScore, RankedScore
 
 SPREAD: dict[str, Any] = {
     **{"rows": 9, "median": 0.1 + 0.2, "mean": 1 / 3, "min": 0.0, "max": 1.0},

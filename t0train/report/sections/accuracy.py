@@ -9,7 +9,7 @@ from t0train.report import figures
 from t0train.report.elements import Part, Sentences, Table, picture
 from t0train.report.run_data import RunData, suites
 from t0train.results.display import NOTHING, percent, with_interval
-from t0train.results.schema import EvalResults, RankedPromptScore, RankedScore
+from t0train.results.results_json import EvalResults, RankedPromptScore, RankedScore
 
 
 class Headline(NamedTuple):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from t0train.report.elements import Part, Sentences, Table
 from t0train.report.run_data import RunData, suites
 from t0train.results.display import NOTHING, PromptRemark, prompt_remarks
-from t0train.results.schema import Overlap, OverlapReport
+from t0train.results.results_json import Overlap, OverlapReport
 
 _EXPLAINED = (
     "A row is too short if no text of it has so many words: nothing is known of it then. Quotations and set phrases "

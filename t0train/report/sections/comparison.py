@@ -14,7 +14,7 @@ from t0train.core.run_folder import RunFolder
 from t0train.report.elements import Part, Sentences, Table
 from t0train.report.run_data import RunData, suites
 from t0train.results.display import with_interval
-from t0train.results.schema import Difference, EvalResults, GeneratedScore, RankedScore
+from t0train.results.results_json import Difference, EvalResults, GeneratedScore, RankedScore
 from t0train.results.statistics import Scored, paired_difference
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from t0train.report.elements import Part, Section, Sentences, Table
 from t0train.report.run_data import RunData, suites
 from t0train.report.sections.caveats import caveats, missing, remarks_on_prompts, shared_texts
 from t0train.results.display import percent, with_interval
-from t0train.results.schema import EvalResults, GeneratedScore
+from t0train.results.results_json import EvalResults, GeneratedScore
 
 _ENDS = 300
 """Characters that are shown of the beginning and of the end of a long text: there instructions and questions stand."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from t0train.report.elements import Part, Sentences, Table
 from t0train.report.run_data import RunData, suites
 from t0train.results.display import NOTHING, percent, with_interval
-from t0train.results.schema import DatasetDifference, GeneratedScore, RankedScore
+from t0train.results.results_json import DatasetDifference, GeneratedScore, RankedScore
 
 _STANDING = {"yes": "as published", "second hand": "quoted second hand", "no": "recalled, not read"}
 
