@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from t0train.cli.tables import add_row, show_table
-from t0train.core.markup import printable
+from t0train.core.text import printable
 from t0train.results.display import percent, prompt_remarks, with_interval
 
 if TYPE_CHECKING:

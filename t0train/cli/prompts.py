@@ -10,7 +10,7 @@ import typer
 
 from t0train.cli.tables import add_row, show_table
 from t0train.core.errors import UserError, nearest
-from t0train.core.markup import printable
+from t0train.core.text import printable
 
 if TYPE_CHECKING:
     from t0train.prompts import Template
@@ -158,7 +158,7 @@ def _examples(template: Template, table: Table, n: int, seed: int, task: str) ->
     """The first `n` rows that give an example, what is dubious about them, and how many rows between were dropped."""
     from collections import Counter
 
-    from t0train.core.seeds import derive_seed
+    from t0train.core.hashing import derive_seed
     from t0train.prompts import columns_read
 
     template.check_columns(table.columns)

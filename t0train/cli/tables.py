@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def add_row(table: Table, *cells: str, style: str | None = None) -> None:
     """Add a row of plain texts, without characters that would steer a terminal."""
-    from t0train.core.markup import printable
+    from t0train.core.text import printable
 
     table.add_row(*map(printable, cells), style=style)
 

@@ -53,7 +53,7 @@ def command(
     Example: t0train train toy train.steps=100
     """
     from t0train.config import load_config
-    from t0train.core.stop import stop_on_signals
+    from t0train.core.processes import stop_on_signals
 
     loaded = load_config(config, overrides or [])
     flags = [*(["--force-new-mixture"] if force_new_mixture else []), *(["--json"] if as_json else [])]

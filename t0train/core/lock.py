@@ -14,7 +14,7 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from t0train.core.errors import PreemptedError, UserError, explain_os_errors
 from t0train.core.files import make_folder
-from t0train.core.stop import stop_request
+from t0train.core.processes import stop_request
 
 _POLL_S = 0.2
 

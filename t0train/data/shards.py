@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from t0train.core.errors import UserError
 from t0train.core.files import write_atomic
-from t0train.core.seeds import derive_seed
+from t0train.core.hashing import derive_seed
 from t0train.data.counts import COUNTS, count_examples
 from t0train.data.store import IDS, PLAIN, RANKED
 from t0train.data.vocabulary import EOS_ID, Vocabulary

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from t0train.core.errors import EXIT_FAILED, EXIT_PREEMPTED, UserError
-from t0train.core.stop import StopRequest, stop_on_signals
+from t0train.core.processes import StopRequest, stop_on_signals
 from t0train.distributed.place import LAUNCHER, find_place
 
 _PATIENCE_S = 30.0  # for the other processes to end after the first one that failed

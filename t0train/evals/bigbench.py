@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t0train.core.errors import UserError
-from t0train.core.hashing import content_hash
-from t0train.core.seeds import generator
+from t0train.core.hashing import content_hash, generator
 from t0train.core.text import read_json
 from t0train.data import Vocabulary
 from t0train.evals.ranking import Item

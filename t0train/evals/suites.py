@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from t0train.config import SuiteConfig, SuiteTask
 from t0train.core.errors import UserError, nearest
-from t0train.core.seeds import generator
+from t0train.core.hashing import generator
 from t0train.mixture.assemble import choose_prompts
 from t0train.prompts import load_templates
 from t0train.results.results_json import Missing

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t0train.core.errors import UserError, nearest
-from t0train.core.hashing import content_hash
-from t0train.core.seeds import derive_seed
+from t0train.core.hashing import content_hash, derive_seed
 from t0train.data import Vocabulary
 from t0train.data.store import StoreKey
 from t0train.evals.suites import LEFT_OUT, SuiteEntry, draw_rows

@@ -2,8 +2,16 @@
 
 from t0train.mixture.assemble import Mixture, build_mixture, load_mixture
 from t0train.mixture.check import SourceReport, check_sources
-from t0train.mixture.contamination import Leak, check_leaks, describe_leaks, find_leaks, leak_notes, leaks_of_run
-from t0train.mixture.overlap import find_overlaps, write_overlaps
+from t0train.mixture.contamination import (
+    Leak,
+    check_leaks,
+    describe_leaks,
+    find_leaks,
+    find_overlaps,
+    leak_notes,
+    leaks_of_run,
+    write_overlaps,
+)
 from t0train.mixture.rates import equal, proportional, t0_cap, temperature
 from t0train.mixture.table import DatasetRow, TaskRow, by_dataset
 

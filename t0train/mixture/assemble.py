@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from t0train.config.schema import DataConfig, MixtureChanges, MixtureConfig
 from t0train.core.errors import UserError, nearest
-from t0train.core.hashing import content_hash
-from t0train.core.seeds import derive_seed
+from t0train.core.hashing import content_hash, derive_seed
 from t0train.mixture.definition import Definition, read_definition
 from t0train.mixture.rates import RATES
 from t0train.mixture.table import TaskRow, task_rows

@@ -1,18 +1,26 @@
-"""Does a mixture train on what a suite judges? Same rows, same dataset, or same family of tasks."""
+"""Does a mixture train on what a suite judges? Same rows, same dataset, same family, or shared n-grams."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from t0train.config import RunConfig, SuiteConfig, load_suite
+from t0train.config.suite import OVERLAPS
 from t0train.core.errors import UserError
+from t0train.core.files import make_folder, refuse_linked_folders, write_json
+from t0train.core.hashing import mix64
 from t0train.mixture.assemble import Mixture
 from t0train.mixture.dataset_identity import TrainingFiles, is_same
-from t0train.results.results_json import NotHeldOut
-from t0train.tasks import Dataset, load_catalogue, parse_split, training_split
+from t0train.prompts import columns_read, load_templates
+from t0train.results.results_json import NotHeldOut, Overlap, OverlapReport, SharedText
+from t0train.tasks import Dataset, Table, load_catalogue, open_table, parse_split, training_split
 from t0train.tasks.sources import HUB
 
 Kind = Literal["rows", "dataset", "family"]
@@ -136,3 +144,223 @@ def leaks_of_run(mixture: Mixture, suite: SuiteConfig, run: RunConfig) -> list[L
     extra = suite.catalogue or run.data.catalogue
     catalogue = load_catalogue(Path(extra) if extra else None)
     return find_leaks(mixture, suite, run.data.splits, catalogue, run.data.source)
+
+
+_WORD = re.compile(r"\w+")
+_CHUNK = 1024  # rows read at once
+_EXAMPLES = 3
+
+
+@dataclass
+class _Words:
+    """Numbers words as they come, from 1; 0 is no word."""
+
+    numbers: dict[str, int] = field(default_factory=dict)
+
+    def learn(self, text: str) -> list[int]:
+        return [self.numbers.setdefault(word, len(self.numbers) + 1) for word in _WORD.findall(text.lower())]
+
+    def look_up(self, text: str) -> list[int]:
+        return [self.numbers.get(word, 0) for word in _WORD.findall(text.lower())]
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """A scored dataset: its words in one line, and the n-grams that begin at `places` in it, of the rows `owners`."""
+
+    dataset: str
+    split: str
+    rows: int
+    words: NDArray[np.int64]
+    places: NDArray[np.int64]
+    owners: NDArray[np.int64]
+    grams: NDArray[np.uint64]
+
+
+def find_overlaps(
+    mixture: Mixture, suite: SuiteConfig, run: RunConfig, advance: Callable[[float], object] = lambda amount: None
+) -> OverlapReport:
+    """Compare the rows of a suite with those that a mixture trains on.
+
+    Args:
+        mixture: what is trained on.
+        suite: what is scored.
+        run: where rows, catalogue and templates are; `leaks.ngram` and `leaks.threshold`.
+        advance: told whenever a training dataset was read.
+    """
+    words, missing = _Words(), dict[str, str]()
+    scored = list(_read_suite(suite, run, words, missing))
+    if not scored:
+        return _report(mixture, run, (), missing)
+    grams, index = np.unique(np.concatenate([part.grams for part in scored]), return_inverse=True)
+    parts = np.split(index, np.cumsum([len(part.grams) for part in scored])[:-1])
+    found_in = np.full((2, len(grams)), -1, dtype=np.int64)  # training dataset and row of each n-gram's first find
+    sources: list[dict[str, int]] = [{} for _ in scored]
+    for number, dataset in enumerate(mixture.datasets):
+        here = np.zeros(len(grams), dtype=bool)
+        try:
+            for row, values in _training_grams(dataset, run, words):
+                places = np.minimum(np.searchsorted(grams, values), len(grams) - 1)
+                hits = grams[places] == values
+                places, rows = places[hits], row[hits]
+                new = found_in[0, places] < 0
+                found_in[:, places[new]] = np.stack([np.full(new.sum(), number), rows[new]])
+                here[places] = True
+        except UserError as error:
+            missing[dataset.key] = _reason(dataset, error)
+        for part, own, counts in zip(scored, parts, sources, strict=True):
+            if touched := len(np.unique(part.owners[here[own]])):
+                counts[dataset.key] = touched
+        advance(1)
+    names, spelling = [dataset.key for dataset in mixture.datasets], ["", *words.numbers]
+    overlaps = tuple(
+        _summary(part, found_in[:, own], counts, names, spelling, run)
+        for part, own, counts in zip(scored, parts, sources, strict=True)
+    )
+    return _report(mixture, run, overlaps, missing)
+
+
+def _report(mixture: Mixture, run: RunConfig, overlaps: tuple[Overlap, ...], missing: dict[str, str]) -> OverlapReport:
+    return OverlapReport(
+        mixture=mixture.hash,
+        ngram=run.leaks.ngram,
+        threshold=run.leaks.threshold,
+        overlaps=overlaps,
+        not_compared=missing,
+    )
+
+
+def write_overlaps(report: OverlapReport, folder: Path) -> Path:
+    """Write it for the run's reports into the folder of the suite's results, `RUN/eval/SUITE`.
+
+    Raises:
+        UserError: the folder cannot be written to, or is a symbolic link.
+    """
+    refuse_linked_folders(folder.parents[1], folder)
+    path = make_folder(folder) / OVERLAPS
+    write_json(path, report.as_json())
+    return path
+
+
+def _read_suite(suite: SuiteConfig, run: RunConfig, words: _Words, missing: dict[str, str]) -> Iterator[_Scored]:
+    source = suite.data or run.data.source
+    folders = [Path(folder) for folder in suite.templates or run.data.templates]
+    extra = suite.catalogue or run.data.catalogue
+    catalogue: Mapping[str, Dataset] = load_catalogue(Path(extra) if extra else None)
+    for entry in suite.tasks:
+        if entry.kind == "bigbench":
+            missing[entry.dataset] = "the examples of BIG-bench are not compared"
+            continue
+        if entry.dataset not in catalogue:
+            missing[entry.dataset] = "no catalogue knows it"
+            continue
+        dataset = catalogue[entry.dataset]
+        try:
+            table = open_table(dataset, entry.split, source)
+            lines = list(_lines(dataset, table, folders, words.learn))
+        except UserError as error:
+            missing[entry.dataset] = _reason(dataset, error)
+            continue
+        owners, numbers = (np.concatenate(part) for part in zip(*lines, strict=True))
+        places, grams = _grams(numbers, run.leaks.ngram)
+        yield _Scored(dataset.key, entry.split, table.num_rows, numbers, places, owners[places], grams)
+
+
+def _reason(dataset: Dataset, error: UserError) -> str:
+    """An error without the name of the dataset, beside which it is shown."""
+    return str(error).removeprefix(f"no rows of {dataset.key}: ")
+
+
+def _training_grams(
+    dataset: Dataset, run: RunConfig, words: _Words
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint64]]]:
+    """(row of each, n-grams) of the training rows, chunk by chunk; without the n-grams that hold an unknown word."""
+    table = open_table(dataset, training_split(dataset, run.data.splits), run.data.source)
+    folders = [Path(folder) for folder in run.data.templates]
+    for owners, numbers in _lines(dataset, table, folders, words.look_up):
+        places, grams = _grams(numbers, run.leaks.ngram)
+        yield owners[places], grams
+
+
+def _lines(
+    dataset: Dataset, table: Table, folders: Sequence[Path], number: Callable[[str], list[int]]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """The words of all texts in a line, a 0 behind each text, and the row that each belongs to; chunk by chunk."""
+    templates = load_templates(*dataset.origin, folders).values()
+    columns = columns_read(templates, table.columns)
+    if not columns:
+        raise UserError(f"no template of {dataset.key} reads one of its columns {', '.join(table.columns)}.")
+    for start in range(0, table.num_rows, _CHUNK):
+        line: list[int] = []
+        lengths = []
+        rows = table.rows(start, start + _CHUNK, columns)
+        for row in rows:
+            before = len(line)
+            for text in _texts(row):
+                line += number(text)
+                line.append(0)
+            lengths.append(len(line) - before)
+        yield np.repeat(np.arange(start, start + len(rows)), lengths), np.array(line, dtype=np.int64)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a value, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        parts: Iterable[Any] = value.values() if isinstance(value, Mapping) else value
+        for part in parts:
+            yield from _texts(part)
+
+
+def _grams(words: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Where the n-grams without a 0 in them begin, and their hashes."""
+    number = len(words) - size + 1
+    if number <= 0:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.uint64)
+    zeros = np.concatenate([[0], np.cumsum(words == 0)])
+    places = np.flatnonzero(zeros[size:] == zeros[:-size])
+    codes = mix64(words.astype(np.uint64))
+    hashes = np.zeros(len(places), dtype=np.uint64)
+    for k in range(size):
+        hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + codes[places + k]
+    return places, hashes
+
+
+def _summary(
+    part: _Scored,
+    found_in: NDArray[np.int64],
+    sources: dict[str, int],
+    names: Sequence[str],
+    spelling: Sequence[str],
+    run: RunConfig,
+) -> Overlap:
+    totals = np.bincount(part.owners, minlength=part.rows)
+    shared = np.bincount(part.owners, weights=found_in[0] >= 0, minlength=part.rows)
+    shares = np.divide(shared, totals, out=np.zeros(part.rows), where=totals > 0)
+    examples = []
+    for row in np.argsort(-shares, kind="stable")[:_EXAMPLES].tolist():
+        if shares[row] > 0:
+            first = int(np.flatnonzero((part.owners == row) & (found_in[0] >= 0))[0])
+            place = part.places[first]
+            text = " ".join(spelling[number] for number in part.words[place : place + run.leaks.ngram])
+            trained, trained_row = found_in[:, first].tolist()
+            examples.append(
+                SharedText(
+                    row=row,
+                    share=float(shares[row]),
+                    words=text,
+                    trained_dataset=names[trained],
+                    trained_row=trained_row,
+                )
+            )
+    return Overlap(
+        dataset=part.dataset,
+        split=part.split,
+        rows=part.rows,
+        short=int((totals == 0).sum()),
+        touched=int((shared > 0).sum()),
+        overlapping=int((shares >= run.leaks.threshold).sum()),
+        sources=dict(sorted(sources.items(), key=lambda item: -item[1])),
+        examples=tuple(examples),
+    )

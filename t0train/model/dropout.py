@@ -25,7 +25,7 @@ _BITS = 24  # bits of a hash that are compared with the rate: exact in float32 a
 
 
 def mix64(values: Tensor) -> Tensor:
-    """`t0train.core.seeds.mix64` on int64 tensors (Steele et al. 2014): an input bit flips half of the output bits."""
+    """`t0train.core.hashing.mix64` on int64 tensors (Steele et al. 2014): each input bit flips half the output bits."""
     values = (values ^ _shift(values, 30)) * -4658895280553007687  # 0xBF58476D1CE4E5B9
     values = (values ^ _shift(values, 27)) * -7723592293110705685  # 0x94D049BB133111EB
     return values ^ _shift(values, 31)

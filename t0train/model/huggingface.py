@@ -15,7 +15,7 @@ from torch import Tensor
 
 from t0train.core.errors import UserError
 from t0train.core.files import atomic_folder, refuse_foreign, write_atomic, write_json
-from t0train.core.markup import escape_markdown
+from t0train.core.text import escape_markdown
 from t0train.data import Vocabulary
 from t0train.model.batch import Batch
 from t0train.model.checks import check_vocabulary_size

@@ -20,7 +20,7 @@ from t0train.checkpoint import read_manifest, read_state
 from t0train.config import RunConfig
 from t0train.config.architecture import SIZES, DropoutStyle, T5Config, read_architecture
 from t0train.core.errors import UserError, nearest
-from t0train.core.seeds import derive_seed
+from t0train.core.hashing import derive_seed
 from t0train.model.t5 import T5
 from t0train.model.weight_files import LoadReport, find_weights, map_tensors, unread_files
 

@@ -2,8 +2,7 @@
 
 from t0train.config.factoring import PRESETS, Preset
 from t0train.optim.adafactor import Adafactor
-from t0train.optim.factory import build_optimizer
-from t0train.optim.schedules import learning_rate
+from t0train.optim.optimizer import build_optimizer, learning_rate
 from t0train.optim.state import load_optimizer_state, optimizer_state
 
 __all__ = [

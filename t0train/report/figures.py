@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from t0train.core.markup import shortened
+from t0train.core.text import shortened
 from t0train.report.run_data import RunData
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from t0train.core.markup import escape_markdown, printable
+from t0train.core.text import escape_markdown, printable
 from t0train.core.version import t0train_version
 from t0train.report.elements import Picture, Section
 from t0train.report.figures import INK

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from t0train.core.seeds import generator
+from t0train.core.hashing import generator
 from t0train.results.results_json import Accuracy, AccuracySpread, Difference, MeanScore, OverPrompts, Spread
 
 Interval = tuple[float, float]

@@ -8,7 +8,7 @@ from functools import partial
 
 from numpy.random import Generator
 
-from t0train.core.seeds import generator
+from t0train.core.hashing import generator
 from t0train.toy.records import Row, article, fact, polarity_word, review, title, topic_word
 
 

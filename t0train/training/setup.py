@@ -25,8 +25,8 @@ from t0train.core.files import (
     write_json,
 )
 from t0train.core.lock import hold_folder
+from t0train.core.processes import StopRequest
 from t0train.core.run_folder import RunFolder
-from t0train.core.stop import StopRequest
 from t0train.data import LoaderState, PackedLoader, Vocabulary
 from t0train.distributed import World, build_engine, precision, require_agreement
 from t0train.model import (

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from t0train.config import RunConfig
+from t0train.core.hashing import derive_seed
+from t0train.core.processes import StopRequest
 from t0train.core.run_folder import RunFolder
-from t0train.core.seeds import derive_seed
-from t0train.core.stop import StopRequest
 from t0train.data import LoaderState, PackedLoader, RowBatch, RowPlan
 from t0train.distributed import Engine
 from t0train.optim import learning_rate

@@ -17,7 +17,7 @@ import pytest
 
 from t0train.core.errors import PreemptedError, UserError
 from t0train.core.lock import hold_lock, lock_holder
-from t0train.core.stop import stop_on_signals
+from t0train.core.processes import stop_on_signals
 
 HOLD = """
     import sys, time

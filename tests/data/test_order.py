@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from t0train.core.seeds import generator
+from t0train.core.hashing import generator
 from t0train.data import Order
 from t0train.data import order as order_module
 from t0train.data.order import BLOCK

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from t0train.core.errors import UserError
-from t0train.core.seeds import derive_seed
+from t0train.core.hashing import derive_seed
 from t0train.data import (
     TaskTokens,
     load_vocabulary,

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from t0train.config import load_config
-from t0train.core.stop import StopRequest
+from t0train.core.processes import StopRequest
 from t0train.distributed import find_place, join
 from t0train.model import compile_blocks
 from t0train.training import Trainer

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from t0train.core.events import read_events
-from t0train.core.stop import StopRequest
+from t0train.core.processes import StopRequest
 from t0train.distributed.launch import _wait
 from tests.distributed.helpers import ENVIRONMENT, assert_same_events, ends, start_like_srun, torchrun
 from tests.training.helpers import steps_of, wait_for_step

@@ -16,7 +16,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from t0train.config import SuiteConfig
 from t0train.core.errors import UserError
-from t0train.core.seeds import derive_seed
+from t0train.core.hashing import derive_seed
 from t0train.data import Vocabulary, load_vocabulary
 from t0train.evals import evaluate_model, rank
 from t0train.prompts import Rendered, load_templates

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from t0train.config import SuiteConfig
-from t0train.core.seeds import derive_seed
+from t0train.core.hashing import derive_seed
 from t0train.data import load_vocabulary
 from t0train.evals import evaluate_model
 from t0train.evals.bigbench import read_task

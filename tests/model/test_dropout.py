@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from t0train.config.architecture import DropoutStyle
-from t0train.core import seeds
+from t0train.core import hashing
 from t0train.core.errors import UserError
 from t0train.model import T5, Batch, loss
 from t0train.model.attention.dense import eager
@@ -40,7 +40,7 @@ def test_hashes_are_those_of_numpy() -> None:
     values = np.random.default_rng(0).integers(-(2**63), 2**63, 1000, dtype=np.int64, endpoint=False)
     values[:3] = 0, -1, 2**63 - 1
     found = mix64(torch.from_numpy(values)).numpy()
-    assert np.array_equal(found.view(np.uint64), seeds.mix64(values.view(np.uint64)))
+    assert np.array_equal(found.view(np.uint64), hashing.mix64(values.view(np.uint64)))
 
 
 def test_mesh_masks_are_constant_along_the_length_and_elementwise_ones_are_not() -> None:

@@ -12,7 +12,7 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from t0train.core.markup import escape_markdown, printable, shortened
+from t0train.core.text import escape_markdown, printable, shortened
 from t0train.report import card_text, write_report
 from tests.report.conftest import WriteRun, results, step_event
 

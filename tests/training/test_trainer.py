@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from t0train.config import RunConfig
+from t0train.core.processes import StopRequest
 from t0train.core.run_folder import list_checkpoints
-from t0train.core.stop import StopRequest
 from t0train.data import open_loader
 from t0train.distributed import World
 from t0train.training import Callback, StepMetrics, Trainer

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from t0train.core.hashing import content_hash, file_sha256
-from t0train.core.seeds import derive_seed, generator, mix64
+from t0train.core.hashing import content_hash, derive_seed, file_sha256, generator, mix64
 
 
 def test_a_seed_is_blake2b_of_its_key() -> None:
@@ -35,7 +34,7 @@ def test_seeds_are_spread_evenly() -> None:
 
 
 def test_another_process_draws_the_same() -> None:
-    code = "from t0train.core.seeds import generator; print(generator('x', 5).integers(0, 2**62))"
+    code = "from t0train.core.hashing import generator; print(generator('x', 5).integers(0, 2**62))"
     printed = {
         subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
