@@ -9,7 +9,7 @@ import pytest
 from pydantic import create_model
 
 from t0train.config import RunConfig, deviations, load_config, load_suite
-from t0train.config.schema import BatchConfig, DataConfig, MixtureChanges, TrainConfig
+from t0train.config.schema import BatchConfig, DataConfig, MixtureOverrides, TrainConfig
 from t0train.toy.collection import VOCABULARY_SIZE
 from tests.config.key_reads import reads, unread_keys
 
@@ -100,7 +100,7 @@ def sources() -> list[str]:
 
 
 def test_every_key_is_read_by_some_part_of_t0train() -> None:
-    assert list(unread_keys(RunConfig, reads(sources(), RunConfig, MixtureChanges))) == []
+    assert list(unread_keys(RunConfig, reads(sources(), RunConfig, MixtureOverrides))) == []
 
 
 def test_a_key_that_nothing_reads_is_found_however_common_its_name() -> None:
@@ -110,7 +110,7 @@ def test_a_key_that_nothing_reads_is_found_however_common_its_name() -> None:
     loop = create_model("TrainConfig", __base__=TrainConfig, batch=(batch, batch()))
     whole = create_model("RunConfig", __base__=RunConfig, data=(data, data()), train=(loop, loop()), stage=(int, 1))
     expected = ["data.name", "data.steps", "data.size", "train.batch.config", "train.batch.source", "stage"]
-    assert sorted(unread_keys(whole, reads(sources(), whole, MixtureChanges))) == sorted(expected)
+    assert sorted(unread_keys(whole, reads(sources(), whole, MixtureOverrides))) == sorted(expected)
 
 
 def test_what_counts_as_reading() -> None:
@@ -123,9 +123,9 @@ def second():
     run = load()
     steps, seed = run.train.steps, run.seed
 def load() -> RunConfig | None: ...
-def third(changes: list[MixtureChanges]): return [change.cap for change in changes], changes[0].rate
+def third(changes: list[MixtureOverrides]): return [change.cap for change in changes], changes[0].rate
 """
-    assert reads([source], RunConfig, MixtureChanges) == {
+    assert reads([source], RunConfig, MixtureOverrides) == {
         *(("RunConfig", "train"), ("TrainConfig", "batch"), ("BatchConfig", "rows"), ("DataConfig", "store")),
-        *(("TrainConfig", "steps"), ("RunConfig", "seed"), ("MixtureChanges", "cap"), ("MixtureChanges", "rate")),
+        *(("TrainConfig", "steps"), ("RunConfig", "seed"), ("MixtureOverrides", "cap"), ("MixtureOverrides", "rate")),
     }

@@ -1,20 +1,35 @@
-"""`t0train config`: show a resolved configuration, compare two, check one."""
+"""`t0train config`: show, compare, check and copy configurations; what keys there are."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from t0train.cli.completion import complete_config, complete_override
 from t0train.cli.tables import add_row, show_table
-from t0train.config import config_hash, config_remarks, deviations, dump_config, load_run
-from t0train.config.deviations import flatten
 
-app = typer.Typer(help="Show, compare and check run configurations.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-Config = Annotated[str, typer.Argument(help="A YAML file, a name in configs/runs/, or a run folder.")]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Keys to change.")]
+    from pydantic import BaseModel
+
+    from t0train.config.reference import Key
+
+app = typer.Typer(help="Show, compare, check and copy configurations; list their keys.", no_args_is_help=True)
+
+Kind = Literal["run", "suite", "mixture"]
+FOLDERS: dict[str, str] = {"run": "runs", "suite": "evals", "mixture": "mixtures"}
+"""Where each kind of configuration is in configs/."""
+
+Config = Annotated[
+    str, typer.Argument(help="A YAML file, a name in configs/runs/, or a run folder.", autocompletion=complete_config)
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Keys to change.", autocompletion=complete_override)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -24,6 +39,8 @@ def show(config: Config, overrides: Overrides = None, as_json: Json = False) -> 
 
     Example: t0train config show toy train.steps=100
     """
+    from t0train.config import config_hash, config_remarks, deviations, dump_config, load_run
+
     resolved = load_run(config, overrides or ())
     found = deviations(resolved)
     if as_json:
@@ -52,6 +69,9 @@ def diff(first: Config, second: Config, as_json: Json = False) -> None:
 
     Example: t0train config diff t0 t0_3b
     """
+    from t0train.config import load_run
+    from t0train.config.deviations import flatten
+
     left, right = (
         {key: value for key, value, _, _ in flatten(load_run(name))} for name in (first, second)
     )  # both hold every key of the schema
@@ -84,7 +104,112 @@ def validate(config: Config, overrides: Overrides = None) -> None:
 
     Example: t0train config validate my_run.yaml optimizer.lr=1e-2
     """
+    from t0train.config import config_hash, config_remarks, load_run
+
     resolved = load_run(config, overrides or ())
     print(f"{config} is valid (content hash {config_hash(resolved)}).")
     for remark in config_remarks(resolved):
         print(f"remark: {remark}")
+
+
+def config_model(kind: str) -> type[BaseModel]:
+    """The schema of one kind of configuration file: `run`, `suite` or `mixture`."""
+    if kind == "run":
+        from t0train.config import RunConfig
+
+        return RunConfig
+    if kind == "suite":
+        from t0train.config import SuiteConfig
+
+        return SuiteConfig
+    from t0train.mixture.definition import MixtureFile
+
+    return MixtureFile
+
+
+Of = Annotated[Kind, typer.Option("--of", help="Kind of file.")]
+
+
+@app.command()
+def keys(
+    text: Annotated[str, typer.Argument(metavar="[FILTER]", help="Part of a key, or of its meaning.")] = "",
+    of: Of = "run",
+    as_json: Json = False,
+) -> None:
+    """List every key of a configuration with its default, its meaning, and where T0's value is written down.
+
+    Example: t0train config keys checkpoint
+    """
+    from t0train.config.reference import config_keys
+    from t0train.core.errors import UserError, nearest
+
+    every = list(config_keys(config_model(of)))
+    found = [key for key in every if text.lower() in f"{key.name} {key.meaning}".lower()]
+    if not found:
+        raise UserError(f"no key of a {of} has {text!r} in its name or meaning; {nearest(text, _names(every))}")
+    if as_json:
+        print(json.dumps([key.as_dict() for key in found], indent=2, ensure_ascii=False))
+    else:
+        _print_keys(found)
+
+
+def _names(keys: Sequence[Key]) -> list[str]:
+    return sorted({part for key in keys for part in (key.name, *key.name.split("."))})
+
+
+def _print_keys(found: Sequence[Key]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    has_sources = any(key.source for key in found)
+    table = Table(
+        "key", "default", "takes", "meaning", *(["source of T0's value"] if has_sources else []), box=box.SIMPLE
+    )
+    for key in found:
+        default = "(required)" if key.required else _shown(key.default)
+        add_row(table, key.name, default, key.takes, key.meaning, *([key.source] if has_sources else []))
+    show_table(table)
+
+
+@app.command()
+def schema(kind: Annotated[Kind, typer.Argument(help="Kind of file.")] = "run") -> None:
+    """Print the JSON schema by which an editor completes, explains and checks a configuration file.
+
+    Editors with the YAML language server take it from the first line of a file, as the shipped ones have it:
+    `# yaml-language-server: $schema=PATH`.
+
+    Example: t0train config schema suite
+    """
+    from t0train.config.reference import json_schema
+
+    print(json.dumps(json_schema(config_model(kind), f"t0train {kind}"), indent=1, ensure_ascii=False))
+
+
+@app.command()
+def copy(
+    name: Annotated[str, typer.Argument(help="Name of a configuration that comes with t0train.")],
+    file: Annotated[Path, typer.Argument(help="New YAML file.")],
+    of: Of = "run",
+) -> None:
+    """Copy a configuration that comes with t0train into a file of yours, to change it there.
+
+    Example: t0train config copy real_small my_run.yaml
+    """
+    from t0train.config.load import copy_shipped
+
+    copy_shipped(FOLDERS[of], name, file)
+    print(f"Copied {name} to {file}. In it,")
+    print(f"- a relative path is relative to {file.parent.absolute()}, the folder of the file;")
+    print("- $PWD is the directory in which a command is run;")
+    print("- a bare name (defaults, suite, mixture.name, base) still is one that comes with t0train.")
+    if of == "run":
+        _say_where_it_would_write(name, file)
+
+
+def _say_where_it_would_write(name: str, file: Path) -> None:
+    from t0train.config import load_config
+    from t0train.config.resolve import run_folder
+
+    folder = run_folder(load_config(file)).path
+    if folder.absolute() == run_folder(load_config(name)).path.absolute():
+        print(f"It still names the run folder of {name}, {folder}: change `name` (and `output`, where it is set).")

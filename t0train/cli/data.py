@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t0train.config import RunConfig, load_config
+from t0train.cli.completion import complete_config, complete_override
 from t0train.core.errors import UserError
+
+if TYPE_CHECKING:
+    from t0train.config import RunConfig
 
 app = typer.Typer(help="Prepare, verify and inspect token stores.", no_args_is_help=True)
 
-Config = Annotated[str, typer.Argument(help="A YAML file, or a name in configs/runs/.")]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Keys to change.")]
+Config = Annotated[str, typer.Argument(help="A YAML file, or a name in configs/runs/.", autocompletion=complete_config)]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Keys to change.", autocompletion=complete_override)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -32,6 +37,7 @@ def prepare(
 
     Example: t0train data prepare real_small data.source=rows data.vocabulary=spiece.model
     """
+    from t0train.config import load_config
     from t0train.data import prepare, remarks
 
     run = load_config(config, overrides or ())
@@ -63,13 +69,19 @@ def prepare(
 
 @app.command()
 def verify(
-    target: Annotated[str, typer.Argument(help="A run configuration (file or name), or the folder of a token store.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="A run configuration (file or name), or the folder of a token store.", autocompletion=complete_config
+        ),
+    ],
     overrides: Overrides = None,
 ) -> None:
     """Compare every file of a token store with its checksum. Exit code 2 if one is damaged, or lacking for the run.
 
     Example: t0train data verify real_small data.source=rows data.vocabulary=spiece.model
     """
+    from t0train.config import load_config
     from t0train.data import TaskTokens, open_loader, verify_store
 
     if not Path(target).is_dir():
@@ -95,6 +107,7 @@ def inspect(
 
     Example: t0train data inspect toy --rows 2 --histogram lengths.png
     """
+    from t0train.config import load_config
     from t0train.data import LoaderState, open_loader
     from t0train.data.inspection import describe_rows, draw_lengths
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from t0train.cli.completion import complete_config, complete_override
 from t0train.cli.tables import add_row, show_table
 
 if TYPE_CHECKING:
@@ -30,8 +31,15 @@ _PER_ROW = {"activations", "attention", "dropout_masks"}
 
 
 def command(
-    config: Annotated[str, typer.Argument(help="A run configuration: a YAML file, or a name in configs/runs/.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, e.g. data.max_inputs=512")] = None,
+    config: Annotated[
+        str,
+        typer.Argument(
+            help="A run configuration: a YAML file, or a name in configs/runs/.", autocompletion=complete_config
+        ),
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value, e.g. data.max_inputs=512", autocompletion=complete_override)
+    ] = None,
     device: Annotated[str, typer.Option(help="h200, h100, a100-80, a100-40 or l40s")] = "h200",
     count: Annotated[int, typer.Option(help="number of GPUs")] = 1,
     mfu: Annotated[float, typer.Option(help="share of the device's peak that is reached")] = 0.5,

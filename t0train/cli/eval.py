@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.table import Table
-
-from t0train.cli.tables import add_row, show_table
-from t0train.core.text import printable
-from t0train.results.display import percent, prompt_remarks, with_interval
-
-if TYPE_CHECKING:
-    from t0train.results.results_json import EvalResults, GeneratedScore, RankedScore, Selection
-
-_BASELINES = ("chance", "majority")
-_OVER_PROMPTS = ("median [quartiles]", "mean [95 %]", "min - max")
 
 
 def command(
@@ -66,6 +54,7 @@ def command(
 
     Example: t0train eval runs/toy/run --prompts
     """
+    from t0train.cli.eval_tables import print_results, print_selection
     from t0train.core.errors import UserError
     from t0train.evals import Request, evaluate_into, select_checkpoint
     from t0train.model import find_weights
@@ -87,156 +76,5 @@ def command(
     if as_json:
         print(json.dumps(results.as_json(), indent=2, ensure_ascii=False))
         return
-    _print_results(results, prompts)
+    print_results(results, prompts)
     print("results: " + ", ".join(str(folder / name) for name in ("results.json", *results.files)))
-
-
-def print_selection(selection: Selection) -> None:
-    """A line for every checkpoint, and the one that was selected."""
-    datasets = list(selection.candidates[0].medians)
-    table = _table(f"Checkpoints on {selection.suite}: median over prompts in %", ["step"], ["mean", *datasets])
-    for one in selection.candidates:
-        chosen = " selected" if one.step == selection.step else ""
-        medians = [percent(one.medians[dataset]) for dataset in datasets]
-        add_row(table, f"{one.step:,}{chosen}", percent(one.score), *medians)
-    show_table(table)
-    for dataset, reason in selection.left_out.items():
-        print(printable(f"left out: {dataset}: {reason}"))
-    if selection.absent:
-        print(selection.absence)
-    print(f"selected: step {selection.step} ({selection.rule})")
-
-
-def _print_results(results: EvalResults, prompts: bool) -> None:
-    from t0train.mixture import leak_notes
-
-    facts = results.model
-    state = "untrained" if facts.untrained else f"step {facts.step}" if facts.step is not None else ""
-    state += ", selected" if facts.selected else ""
-    title = f"{facts.name}{f' ({state})' if state else ''} on {results.suite}"
-    if results.tasks:
-        _print_ranked(title, results)
-    if results.generated:
-        _print_generated(title, results)
-    if results.differences:
-        _print_differences(results)
-    if prompts:
-        _print_prompts(results)
-    for probe in results.probes:
-        print(printable(f"{probe.name}\n  reads: {probe.input}\n  writes: {probe.output}\n"))
-    for entry in results.scored:
-        for remark in prompt_remarks(entry):
-            where = f"{remark.dataset} {remark.split}"
-            print(printable(f"note: {where}: {remark.text}: {remark.examples} items, under {remark.prompts} prompts"))
-    for caveat, datasets in results.caveats.items():
-        print(printable(f"{', '.join(datasets)}: {caveat}\n"))
-    for sentence in leak_notes(results.not_held_out or {}):
-        print(printable(f"note: {sentence}"))
-    if results.missing:
-        scored = len(results.scored)
-        print(f"missing: {len(results.missing)} of the suite's {len(results.missing) + scored} datasets")
-        for missing in results.missing:
-            print(printable(f"  {missing.dataset} {missing.split}: {missing.reason}"))
-
-
-def _print_ranked(title: str, results: EvalResults) -> None:
-    metrics = sorted({metric for task in results.tasks for metric in task.metrics})
-    further = [f"{metric}: {figure}" for metric in metrics for figure in ("median [95 %]", *_BASELINES)]
-    columns = ["rows", "prompts", *_BASELINES, *_OVER_PROMPTS, *further]
-    table = _table(f"{title}: accuracy in %", ["dataset"], columns)
-    for task in results.tasks:
-        cells = _over_prompts(task, [task.chance, task.majority])
-        for metric in metrics:
-            if metric in task.metrics:
-                cells.append(with_interval(task.metrics[metric].median, task.metric_intervals[metric]))
-                cells += [percent(task.metric_baselines[metric][baseline]) for baseline in _BASELINES]
-            else:
-                cells += [""] * (1 + len(_BASELINES))
-        add_row(table, f"{task.dataset} {task.split}", *cells)
-    show_table(table)
-
-
-def _print_generated(title: str, results: EvalResults) -> None:
-    columns = ["rows", "prompts", "constant", *_OVER_PROMPTS, "medians of all metrics (constant answer)"]
-    table = _table(f"{title}: what it writes, in %", ["dataset", "metric"], columns)
-    for task in results.generated:
-        medians = {name: values.median for name, values in task.metrics.items()}
-        cells = _over_prompts(task, [task.metric_baselines[task.metric]["constant"]])
-        figures = _beside_constant(medians, task.metric_baselines)
-        add_row(table, f"{task.dataset} {task.split}", task.metric, *cells, figures)
-    show_table(table)
-
-
-def _over_prompts(task: RankedScore | GeneratedScore, baselines: list[float]) -> list[str]:
-    """Rows and prompts, what it takes no model to get, and the columns of `_OVER_PROMPTS`."""
-    return [
-        str(task.rows),
-        str(len(task.prompts)),
-        *map(percent, baselines),
-        with_interval(task.median, task.iqr),
-        with_interval(task.mean, task.mean_interval),
-        f"{percent(task.min)} - {percent(task.max)}",
-    ]
-
-
-def _beside_constant(values: Mapping[str, float], baselines: Mapping[str, Mapping[str, float]]) -> str:
-    """Every metric with what a constant answer gets."""
-    return ", ".join(f"{name} {percent(one)} ({percent(baselines[name]['constant'])})" for name, one in values.items())
-
-
-def _print_differences(results: EvalResults) -> None:
-    table = _table("Differences in points", ["difference", "of", "minus"], ["rows", "median [95 %]", "mean [95 %]"])
-    for found in results.differences:
-        add_row(
-            table,
-            found.name,
-            found.of,
-            found.minus,
-            str(found.items),
-            with_interval(found.median, found.median_interval),
-            with_interval(found.mean, found.mean_interval),
-        )
-    show_table(table)
-
-
-def _print_prompts(results: EvalResults) -> None:
-    columns = ["rows", "gold is no choice", "chance", "majority", "score [95 %]", "remarks"]
-    table = _table("Prompts", ["dataset", "prompt"], columns)
-    for task in results.tasks:
-        for prompt in task.prompts:
-            baselines = [str(prompt.gold_not_in_choices), percent(prompt.chance), percent(prompt.majority)]
-            metrics = [
-                f"{name} {with_interval(value, prompt.metric_intervals[name])} "
-                f"({', '.join(f'{which} {percent(of)}' for which, of in prompt.metric_baselines[name].items())})"
-                for name, value in prompt.metrics.items()
-            ]
-            cells = [str(prompt.rows), *baselines, with_interval(prompt.accuracy, prompt.interval)]
-            add_row(table, task.dataset, prompt.name, *cells, _remarks(metrics, prompt.remarks))
-        _add_left_out(table, task.dataset, task.left_out)
-    for result in results.generated:
-        for written in result.prompts:
-            metrics = [_beside_constant(written.metrics, written.metric_baselines)]
-            cells = [str(written.rows), "", "", "", with_interval(written.score, written.interval)]
-            add_row(table, result.dataset, written.name, *cells, _remarks(metrics, written.remarks))
-        _add_left_out(table, result.dataset, result.left_out)
-    show_table(table)
-
-
-def _remarks(metrics: list[str], remarks: Mapping[str, int]) -> str:
-    return "; ".join([*metrics, *(f"{remark}: {number}" for remark, number in remarks.items())])
-
-
-def _add_left_out(table: Table, dataset: str, left_out: Mapping[str, str]) -> None:
-    for name, reason in left_out.items():
-        add_row(table, dataset, f"{name}: {reason}", style="dim")
-
-
-def _table(title: str, names: list[str], figures: list[str]) -> Table:
-    from rich import box
-
-    table = Table(title=printable(title), title_justify="left", box=box.SIMPLE)
-    for name in names:
-        table.add_column(name)
-    for name in figures:
-        table.add_column(name, justify="right")
-    return table

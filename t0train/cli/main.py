@@ -26,7 +26,7 @@ app = typer.Typer(
     name="t0train",
     help="Train T0: T5 made to solve unseen tasks by multitask fine-tuning on natural-language prompts.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )

@@ -13,21 +13,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from t0train.cli.completion import complete_config, complete_override
 from t0train.cli.tables import add_row, show_table
-from t0train.config import RunConfig, load_config, load_run, load_suite
-from t0train.config.load import configs_folder
 from t0train.core.errors import UserError
-from t0train.core.progress import progress
-from t0train.core.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from t0train.config import RunConfig
     from t0train.data import Counts, TaskTokens
     from t0train.mixture import DatasetRow, Leak, Mixture, SourceReport, TaskRow
     from t0train.results import OverlapReport
 
 app = typer.Typer(help="List, show and check mixtures of training tasks.", no_args_is_help=True)
 
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Keys of the run to change.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Keys of the run to change.", autocompletion=complete_override),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -37,6 +38,7 @@ def list_(as_json: Json = False) -> None:
 
     Example: t0train mixture list
     """
+    from t0train.config.load import configs_folder
     from t0train.config.schema import MixtureConfig
     from t0train.mixture import load_mixture
     from t0train.mixture.definition import read_definition
@@ -75,6 +77,7 @@ def show(
 
     Example: t0train mixture show t0 mixture.prompts=original --csv
     """
+    from t0train.config import load_config
     from t0train.mixture import build_mixture, by_dataset, check_sources
 
     config = load_config("t0", [f"mixture.name={name}", *(overrides or ())])
@@ -98,7 +101,10 @@ def show(
 
 @app.command()
 def check(
-    config: Annotated[str, typer.Argument(help="A run folder, a YAML file, or a name in configs/runs/.")],
+    config: Annotated[
+        str,
+        typer.Argument(help="A run folder, a YAML file, or a name in configs/runs/.", autocompletion=complete_config),
+    ],
     overrides: Overrides = None,
     suite: Annotated[str, typer.Option(help="Suite to compare with; default: the run's own.")] = "",
     ngrams: Annotated[
@@ -115,6 +121,9 @@ def check(
 
     Example: t0train mixture check t0 data.source=/data/t0 --suite t0_heldout --ngrams
     """
+    from t0train.config import load_run, load_suite
+    from t0train.core.progress import progress
+    from t0train.core.run_folder import RunFolder
     from t0train.data import refuse_faults, remarks
     from t0train.mixture import build_mixture, by_dataset, check_sources, find_overlaps, leaks_of_run, write_overlaps
     from t0train.mixture.contamination import refuse_leaks

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from t0train.cli.completion import complete_config, complete_override
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -18,8 +20,15 @@ if TYPE_CHECKING:
 
 
 def command(
-    config: Annotated[str, typer.Argument(help="A run configuration: a YAML file, or a name in configs/runs/.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, e.g. train.steps=100")] = None,
+    config: Annotated[
+        str,
+        typer.Argument(
+            help="A run configuration: a YAML file, or a name in configs/runs/.", autocompletion=complete_config
+        ),
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value, e.g. train.steps=100", autocompletion=complete_override)
+    ] = None,
     resume: Annotated[
         str,
         typer.Option(

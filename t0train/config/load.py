@@ -20,12 +20,13 @@ from t0train.config.schema import RunConfig
 from t0train.config.tree import LARGEST_FILE, Scalar, Tree, read_tree
 from t0train.config.typed import merge, typed
 from t0train.core.errors import UserError, nearest
+from t0train.core.files import make_folder, write_atomic
 from t0train.core.hashing import content_hash
 from t0train.core.run_folder import RunFolder, similar_folders
 from t0train.core.text import decode
 
 Model = TypeVar("Model", bound=BaseModel)
-_INCLUDES = "defaults"
+INCLUDES = "defaults"
 _NAME_OR_PATH = ConfigPath(other="name")
 
 
@@ -62,6 +63,26 @@ def locate(kind: str, name_or_path: str, folder: Path | None = None) -> Path:
         if os.path.isabs(resolved)
         else f"no file {name_or_path}, and no such name in {named}; {nearest(name_or_path, known)}"
     )
+
+
+def copy_shipped(kind: str, name: str, file: Path) -> None:
+    """Copy `configs/<kind>/<name>.yaml` into a new file, whose first line then names the schema by its absolute path.
+
+    Raises:
+        UserError: there is no such configuration, the file exists, or is not called `*.yaml`.
+    """
+    named = configs_folder() / kind
+    shipped = {path.stem: path for path in named.glob("*.yaml")}
+    if name not in shipped:
+        raise UserError(f"no configuration {name!r} in {named}; {nearest(name, shipped)}")
+    if file.suffix not in (".yaml", ".yml"):
+        raise UserError(f"{file} does not end in .yaml, by which a file is told from a name; give it that ending.")
+    if os.path.lexists(file):
+        raise UserError(f"{file} exists, and nothing is written over it; choose another name, or remove it.")
+    make_folder(file.parent)
+    text = shipped[name].read_text(encoding="utf-8")
+    schema = f"$schema={configs_folder() / 'schema'}/"
+    write_atomic(file, text.replace("$schema=../schema/", schema, 1))
 
 
 def load_yaml(model: type[Model], kind: str, path: Path, overrides: Sequence[str] = ()) -> Model:
@@ -109,9 +130,9 @@ def _plain(model: type[BaseModel], tree: Tree, path: Path) -> dict[str, Any]:
 def _read(model: type[BaseModel], kind: str, path: Path, including: tuple[Path, ...]) -> Tree:
     """The tree of a file, laid over those that it includes."""
     if path.resolve() in including:
-        raise UserError(f"{path} includes itself by way of {including[-1]}; remove one of the `{_INCLUDES}` entries.")
+        raise UserError(f"{path} includes itself by way of {including[-1]}; remove one of the `{INCLUDES}` entries.")
     content = _read_file(path)
-    includes = _includes(path, content.pop(_INCLUDES, []))
+    includes = _includes(path, content.pop(INCLUDES, []))
     merged: Tree = {}
     for name in includes:
         included = _read(model, kind, _include(kind, path, name), (*including, path.resolve()))
@@ -140,7 +161,7 @@ def _includes(path: Path, entry: Tree) -> list[str]:
     entries = entry if isinstance(entry, list) else [entry]
     texts = [item.text for item in entries if isinstance(item, Scalar) and isinstance(item.value, str)]
     if len(texts) != len(entries):
-        raise UserError(f"{path}: `{_INCLUDES}` is no text, but a file name or a list of them is expected.")
+        raise UserError(f"{path}: `{INCLUDES}` is no text, but a file name or a list of them is expected.")
     return texts
 
 
@@ -149,7 +170,7 @@ def _include(kind: str, path: Path, name: str) -> Path:
         return locate(kind, name, path.parent.absolute())
     except UserError as error:
         raise UserError(
-            f"{path}: `{_INCLUDES}` names {name!r}, but there is no file of that name beside it; {error}"
+            f"{path}: `{INCLUDES}` names {name!r}, but there is no file of that name beside it; {error}"
         ) from error
 
 

@@ -45,7 +45,30 @@ Factor = Annotated[float, Field(ge=1e-6, le=1e6)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
-def bookkeeping(default: Any, description: str, **constraints: Any) -> Any:
+_LAUNCH = "t-zero, training/README.md (launch command)"
+_TASKS = "t-zero, t0/seqio_tasks/tasks.py"
+_DATASETS = "t-zero, t0/datasets.csv"
+_CARD = "T0's model card"
+_OPTIMIZE = "Mesh TensorFlow, optimize.py"
+_TRANSFORMER = "Mesh TensorFlow, transformer/transformer.py"
+_LR_FILE = "T5, learning_rate_schedules/constant_0_001.gin"
+_OWN = "no such choice in T0"
+"""Where T0's values come from. t-zero, T5 and Mesh TensorFlow are the repositories of the original."""
+
+
+def recipe_field(default: Any, description: str, source: str, **constraints: Any) -> Any:
+    """A key that matters to what is learned. Its default is T0's value; another value is a deviation from T0.
+
+    Args:
+        default: T0's value.
+        description: what the key means, one line.
+        source: where it is written that T0 had this value.
+        constraints: pydantic's, e.g. `ge`.
+    """
+    return Field(default, description=description, json_schema_extra={"source": source}, **constraints)
+
+
+def execution_field(default: Any, description: str, **constraints: Any) -> Any:
     """A key that changes where or how a run executes, but not what is learned: it is no deviation from T0."""
     return Field(default, description=description, json_schema_extra={"recipe": False}, **constraints)
 
@@ -56,81 +79,89 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
-class MixtureChanges(Section):
+class MixtureOverrides(Section):
     """What a mixture file, or a run, changes in the mixture that it starts from."""
 
-    include: list[str] = Field(
-        [], description="keep only tasks that match one of these patterns (dataset, family, task)"
+    include: list[str] = recipe_field(
+        [], "keep only tasks that match one of these patterns (dataset, family, task)", _TASKS
     )
-    exclude: list[str] = Field([], description="drop tasks that match one of these patterns (dataset, family, task)")
-    prompts: Literal["default", "all", "original", "one"] | Annotated[int, Field(ge=1, le=MOST_PROMPTS)] = Field(
+    exclude: list[str] = recipe_field([], "drop tasks that match one of these patterns (dataset, family, task)", _TASKS)
+    prompts: Literal["default", "all", "original", "one"] | Annotated[int, Field(ge=1, le=MOST_PROMPTS)] = recipe_field(
         "default",
-        description="templates of each dataset: what the mixture names, all, original (original-task ones), "
+        "templates of each dataset: what the mixture names, all, original (original-task ones), "
         "one (the first original-task one), or a number k (k drawn by prompts_seed)",
+        _TASKS,
     )
-    rate: Literal["default", "t0_cap", "proportional", "equal", "temperature"] = Field(
-        "default", description="rate function; default: what the mixture names, and t0_cap if it names none"
+    rate: Literal["default", "t0_cap", "proportional", "equal", "temperature"] = recipe_field(
+        "default", "rate function; default: what the mixture names, and t0_cap if it names none", _TASKS
     )
-    cap: int | None = Field(
+    cap: int | None = recipe_field(
         None,
+        "examples above which a dataset's rate is capped (t0_cap, temperature); empty: 500,000",
+        _TASKS,
         ge=1,
         le=10**12,
-        description="examples above which a dataset's rate is capped (t0_cap, temperature); empty: 500,000",
     )
-    temperature: float | None = Field(
-        None, ge=0.1, le=1e6, description="rates are raised to 1/temperature (rate: temperature); empty: 1"
+    temperature: float | None = recipe_field(
+        None, "rates are raised to 1/temperature (rate: temperature); empty: 1", _TASKS, ge=0.1, le=1e6
     )
-    scale: dict[str, Factor] = Field({}, description="factors on the rates of the tasks that match a pattern")
+    scale: dict[str, Factor] = recipe_field({}, "factors on the rates of the tasks that match a pattern", _TASKS)
 
 
-class MixtureConfig(MixtureChanges):
+class MixtureConfig(MixtureOverrides):
     """Which tasks are trained on, and how often each is drawn."""
 
-    name: Annotated[str, ConfigPath(other="name")] = Field(
+    name: Annotated[str, ConfigPath(other="name")] = recipe_field(
         "t0",
-        description="t0, t0p, t0pp, t0_3b, t0_single_prompt or t0_original_task_only; `catalogue` takes every "
+        "t0, t0p, t0pp, t0_3b, t0_single_prompt or t0_original_task_only; `catalogue` takes every "
         "dataset of data.catalogue that is not held out; or the path of a mixture file (configs/mixtures/)",
+        f"{_LAUNCH}; {_DATASETS}: BASE",
     )
-    prompts_seed: int = Field(
+    prompts_seed: int = recipe_field(
         0,
+        "draws the templates where prompts is a number; the run's seed has no part in it",
+        _OWN,
         ge=0,
         le=LARGEST_SEED,
-        description="draws the templates where prompts is a number; the run's seed has no part in it",
     )
-    rates_from: Literal["catalogue", "rows"] = Field(
-        "catalogue", description="sizes that set the rates: the catalogue's train_size, or the rows at hand"
+    rates_from: Literal["catalogue", "rows"] = recipe_field(
+        "catalogue", "sizes that set the rates: the catalogue's train_size, or the numbers of records found", _DATASETS
     )
 
 
 class DataConfig(Section):
     """Where rows come from and how they become token rows."""
 
-    source: Annotated[str, ConfigPath(words=("hub",))] = bookkeeping(
+    source: Annotated[str, ConfigPath(words=("hub",))] = execution_field(
         "hub", "`hub`, or a folder with <dataset>/<config or default>/<split>.parquet|jsonl|csv"
     )
-    store: Annotated[str, ConfigPath()] = bookkeeping("", "folder of the token store; empty: <cache>/store")
-    vocabulary: Annotated[str, ConfigPath(words=("t5",), other="hub id")] = Field(
-        "t5", description="`t5` (T5's own, from the hub), the path of a sentencepiece model, or the hub id of one"
+    store: Annotated[str, ConfigPath()] = execution_field("", "folder of the token store; empty: <cache>/store")
+    vocabulary: Annotated[str, ConfigPath(words=("t5",), other="hub id")] = recipe_field(
+        "t5",
+        "`t5` (T5's own, from the hub), the path of a sentencepiece model, or the hub id of one",
+        "T5, data/utils.py: cc_all.32000 and 100 extra ids",
     )
-    catalogue: Annotated[str, ConfigPath()] = Field(
-        "", description="CSV file with further datasets, in the columns of t0train's own catalogue"
+    catalogue: Annotated[str, ConfigPath()] = recipe_field(
+        "", "CSV file with further datasets, in the columns of t0train's own catalogue", _DATASETS
     )
-    templates: list[Annotated[str, ConfigPath()]] = Field(
-        [], description="folders with further templates, searched before promptsource's"
+    templates: list[Annotated[str, ConfigPath()]] = recipe_field(
+        [], "folders with further templates, searched before promptsource's", f"{_TASKS}: promptsource's"
     )
-    splits: dict[str, str] = Field(
-        {}, description="training split of a dataset where it is not the catalogue's, e.g. {ag_news: 'test[1000:]'}"
+    splits: dict[str, str] = recipe_field(
+        {}, "training split of a dataset where it is not the catalogue's, e.g. {ag_news: 'test[1000:]'}", _TASKS
     )
-    missing: Literal["error", "drop"] = Field(
-        "error", description="what to do when a dataset of the mixture is not at hand"
+    missing: Literal["error", "drop"] = recipe_field(
+        "error", "what to do when a dataset of the mixture is not found", _OWN
     )
-    allow_empty_targets: bool = bookkeeping(
+    allow_empty_targets: bool = execution_field(
         False, "go on where every target of a task teaches nothing (<NO LABEL>, blank, a null, ...)"
     )
-    max_inputs: int = Field(1024, ge=1, le=MOST_TOKENS, description="tokens of a row's input side")
-    max_targets: int = Field(256, ge=1, le=MOST_TOKENS, description="tokens of a row's target side")
-    packing: Literal["next_fit", "best_fit", "none"] = Field("next_fit", description="next_fit is the original's rule")
-    workers: int = bookkeeping(
+    max_inputs: int = recipe_field(1024, "tokens of a row's input side", _LAUNCH, ge=1, le=MOST_TOKENS)
+    max_targets: int = recipe_field(256, "tokens of a row's target side", _LAUNCH, ge=1, le=MOST_TOKENS)
+    packing: Literal["next_fit", "best_fit", "none"] = recipe_field(
+        "next_fit", "next_fit is the original's rule", "Mesh TensorFlow, transformer/dataset.py"
+    )
+    workers: int = execution_field(
         2, "threads that build batches ahead of training; 0 builds them in the loop", ge=0, le=256
     )
 
@@ -138,23 +169,24 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """The model that training starts from."""
 
-    init_from: Annotated[str, ConfigPath(words=("random",), other="hub id")] = Field(
-        "google/t5-xxl-lm-adapt", description="hub id or folder of the weights, or `random`"
+    init_from: Annotated[str, ConfigPath(words=("random",), other="hub id")] = recipe_field(
+        "google/t5-xxl-lm-adapt", "hub id or folder of the weights, or `random`", _LAUNCH
     )
-    size: Annotated[str, AfterValidator(_check_size)] = Field(
-        "", description="tiny, mini, small, base, large, xl or xxl; needed when init_from is `random`"
+    size: Annotated[str, AfterValidator(_check_size)] = recipe_field(
+        "", "tiny, mini, small, base, large, xl or xxl; needed when init_from is `random`", _LAUNCH
     )
-    vocabulary_size: int = Field(
+    vocabulary_size: int = recipe_field(
         32_128,
+        "rows of the embedding and of the head (init_from: random)",
+        "Mesh TensorFlow: 32,100 ids, rounded up to a multiple of 128",
         ge=2,
-        le=2**16,  # the token store's ids have 16 bits
-        description="rows of the embedding and of the head (init_from: random)",
+        le=2**16,
+    )  # the token store's ids have 16 bits
+    dropout: float = recipe_field(0.1, "dropout rate, in the five places of the original", _CARD, ge=0, lt=1)
+    dropout_style: Literal["mesh", "elementwise"] = recipe_field(
+        "mesh", "mesh: masks shared along the length axis", "Mesh TensorFlow, transformer/transformer_layers.py"
     )
-    dropout: float = Field(0.1, ge=0, lt=1, description="dropout rate, in the five places of the original")
-    dropout_style: Literal["mesh", "elementwise"] = Field(
-        "mesh", description="mesh: masks shared along the length axis"
-    )
-    attention: Literal["auto", "eager", "segment", "sdpa", "flex"] = bookkeeping(
+    attention: Literal["auto", "eager", "segment", "sdpa", "flex"] = execution_field(
         "auto", "attention backend; auto: segment on a CPU, sdpa on a GPU"
     )
 
@@ -168,25 +200,29 @@ class ModelConfig(Section):
 class OptimizerConfig(Section):
     """Adafactor after Mesh TensorFlow by default. Keys left empty take the preset's value."""
 
-    name: Literal["adafactor", "adamw"] = Field("adafactor", description="optimizer")
-    preset: Literal["t5", "hf"] = Field("t5", description="adafactor: constants of Mesh TensorFlow or of transformers")
-    lr: float = Field(1e-3, ge=1e-12, le=1e38, description="learning rate at its highest; adamw: at most 1")
-    schedule: Literal["constant", "linear", "inverse_sqrt"] = Field(
-        "constant", description="learning rate over the steps"
+    name: Literal["adafactor", "adamw"] = recipe_field("adafactor", "optimizer", _CARD)
+    preset: Literal["t5", "hf"] = recipe_field(
+        "t5", "adafactor: constants of Mesh TensorFlow or of transformers", _OPTIMIZE
     )
-    warmup: int = Field(0, ge=0, le=MOST, description="steps of linear warm-up")
-    final_fraction: float = Field(0.0, ge=0, le=1, description="linear: the rate falls to this fraction of lr")
-    step_offset: int = Field(
-        0, ge=0, le=MOST, description="adafactor: steps that its decay clock counts as done before the first one"
+    lr: float = recipe_field(
+        1e-3, "learning rate at its highest; adamw: at most 1", f"{_CARD}; {_LR_FILE}", ge=1e-12, le=1e38
     )
-    min_dim_size_to_factor: int | None = Field(
-        None, ge=1, le=MOST, description="adafactor: smallest dimension that is factored"
+    schedule: Literal["constant", "linear", "inverse_sqrt"] = recipe_field(
+        "constant", "learning rate over the steps", _LR_FILE
     )
-    clip_threshold: float = Field(1.0, ge=1e-9, le=1e9, description="adafactor: largest RMS of an update")
-    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="adamw: decay of the moments")
-    weight_decay: float = Field(0.0, ge=0, le=100, description="adamw: decoupled weight decay")
-    max_grad_norm: float | None = Field(
-        None, ge=1e-9, le=1e9, description="clip the gradient's global norm; T0 did not"
+    warmup: int = recipe_field(0, "steps of linear warm-up", _LR_FILE, ge=0, le=MOST)
+    final_fraction: float = recipe_field(0.0, "linear: the rate falls to this fraction of lr", _LR_FILE, ge=0, le=1)
+    step_offset: int = recipe_field(
+        0, "adafactor: steps that its decay clock counts as done before the first one", _OPTIMIZE, ge=0, le=MOST
+    )
+    min_dim_size_to_factor: int | None = recipe_field(
+        None, "adafactor: smallest dimension that is factored", _OPTIMIZE, ge=1, le=MOST
+    )
+    clip_threshold: float = recipe_field(1.0, "adafactor: largest RMS of an update", _OPTIMIZE, ge=1e-9, le=1e9)
+    betas: tuple[Decay, Decay] = recipe_field((0.9, 0.999), "adamw: decay of the moments", _OWN)
+    weight_decay: float = recipe_field(0.0, "adamw: decoupled weight decay", _OPTIMIZE, ge=0, le=100)
+    max_grad_norm: float | None = recipe_field(
+        None, "clip the gradient's global norm; T0 did not", _OPTIMIZE, ge=1e-9, le=1e9
     )
 
     @model_validator(mode="after")
@@ -202,9 +238,9 @@ class OptimizerConfig(Section):
 class BatchConfig(Section):
     """How much one step sees: a number of packed rows (the original), or a number of examples."""
 
-    rows: int | None = Field(1024, ge=1, le=MOST_ROWS, description="packed rows per step")
-    examples: int | None = Field(None, ge=1, le=MOST_ROWS, description="examples per step, instead of rows")
-    micro_batch_rows: int = bookkeeping(16, "rows that go through the model at once", ge=1, le=MOST_ROWS)
+    rows: int | None = recipe_field(1024, "packed rows per step", f"{_CARD}; {_LAUNCH}", ge=1, le=MOST_ROWS)
+    examples: int | None = recipe_field(None, "examples per step, instead of rows", _LAUNCH, ge=1, le=MOST_ROWS)
+    micro_batch_rows: int = execution_field(16, "rows that go through the model at once", ge=1, le=MOST_ROWS)
 
     @model_validator(mode="before")
     @classmethod
@@ -225,42 +261,42 @@ class BatchConfig(Section):
 class LossConfig(Section):
     """Summed token cross-entropy plus z-loss, over a denominator."""
 
-    denominator: Literal["padded", "tokens", "examples"] = Field(
-        "padded", description="padded: rows x max_targets, padding included (the original)"
+    denominator: Literal["padded", "tokens", "examples"] = recipe_field(
+        "padded", "padded: rows x max_targets, padding included (the original)", _TRANSFORMER
     )
-    z_loss: float = Field(1e-4, ge=0, le=100, description="weight of the squared log-partition")
-    chunk: int = bookkeeping(1024, "target positions whose logits exist at once", ge=1, le=MOST)
+    z_loss: float = recipe_field(1e-4, "weight of the squared log-partition", _TRANSFORMER, ge=0, le=100)
+    chunk: int = execution_field(1024, "target positions whose logits exist at once", ge=1, le=MOST)
 
 
 class CheckpointConfig(Section):
     """When checkpoints are written, and which stay. The one of the last step counts as a regular one."""
 
-    every: int = bookkeeping(500, "steps between regular checkpoints", ge=1, le=MOST)
-    keep: int = bookkeeping(2, "regular checkpoints kept, the newest first", ge=1, le=MOST)
-    keep_every: int | None = bookkeeping(
+    every: int = execution_field(500, "steps between regular checkpoints", ge=1, le=MOST)
+    keep: int = execution_field(2, "regular checkpoints kept, the newest first", ge=1, le=MOST)
+    keep_every: int | None = execution_field(
         None,
         "steps between checkpoints that stay for good, further to those of `keep`; empty: none, but with train.select "
         "all regular ones, as it compares them",
         ge=1,
         le=MOST,
     )
-    minutes: float | None = bookkeeping(
+    minutes: float | None = execution_field(
         None,
         "write a temporary checkpoint when this many minutes have passed since the last one; the next checkpoint takes "
         "its place (so with the one that SIGTERM has written); empty: regular ones only",
         gt=0,
         le=525_600,  # a year
     )
-    asynchronous: bool = bookkeeping(False, "copy the state to host memory and go on training while it is written")
+    asynchronous: bool = execution_field(False, "copy the state to host memory and go on training while it is written")
 
 
 class DeepSpeedConfig(Section):
     """What DeepSpeed is told where train.strategy is deepspeed."""
 
-    stage: Literal[1, 2, 3] = bookkeeping(
+    stage: Literal[1, 2, 3] = execution_field(
         3, "ZeRO: what is spread over the processes: 1 optimizer state, 2 gradients too, 3 parameters too"
     )
-    config: dict[str, Any] = bookkeeping(
+    config: dict[str, Any] = execution_field(
         {}, "DeepSpeed's own keys, merged over the ones t0train generates; keys that the run has itself are refused"
     )
 
@@ -268,39 +304,39 @@ class DeepSpeedConfig(Section):
 class TrainConfig(Section):
     """The loop."""
 
-    steps: int = Field(12_200, ge=1, le=MOST, description="optimizer steps")
+    steps: int = recipe_field(12_200, "optimizer steps", f"{_CARD}; {_LAUNCH}", ge=1, le=MOST)
     batch: BatchConfig = Field(default_factory=BatchConfig)
     loss: LossConfig = Field(default_factory=LossConfig)
-    precision: Literal["bf16", "fp32"] = Field("bf16", description="compute precision over fp32 parameters")
-    device: Literal["auto", "cpu", "cuda"] = bookkeeping("auto", "auto: the GPU if there is one")
+    precision: Literal["bf16", "fp32"] = recipe_field("bf16", "compute precision over fp32 parameters", _CARD)
+    device: Literal["auto", "cpu", "cuda"] = execution_field("auto", "auto: the GPU if there is one")
     checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
-    select: Annotated[str, ConfigPath(other="name")] = bookkeeping(
+    select: Annotated[str, ConfigPath(other="name")] = execution_field(
         "",
         "suite of rows of training datasets, e.g. t0_selection, by which the best checkpoint is selected at the end "
         "among all regular ones, which stay for it, or those of checkpoint.keep_every and checkpoint.keep; empty: the "
         "newest is the run's checkpoint",
     )
-    strategy: Literal["auto", "single", "ddp", "fsdp", "hsdp", "deepspeed"] = bookkeeping(
+    strategy: Literal["auto", "single", "ddp", "fsdp", "hsdp", "deepspeed"] = execution_field(
         "auto", "how processes share the model; auto: fsdp for several, single for one"
     )
-    replicas: int | None = bookkeeping(
+    replicas: int | None = execution_field(
         None,
         "hsdp: replicas of the model, each spread over its own processes; empty: one on each machine",
         ge=1,
         le=10**5,
     )
     deepspeed: DeepSpeedConfig = Field(default_factory=DeepSpeedConfig)
-    timeout_s: float = bookkeeping(
+    timeout_s: float = execution_field(
         1800.0, "seconds that a process waits for the others before it gives up", gt=0, le=1e6
     )
-    activation_checkpointing: Literal["none", "block", "selective"] = bookkeeping(
+    activation_checkpointing: Literal["none", "block", "selective"] = execution_field(
         "none", "what a block computes again in the backward pass: nothing; all; all but matrix products with weights"
     )
-    compile: bool = bookkeeping(False, "torch.compile each block; needs attention sdpa, flex or eager")
-    probe_memory: bool = bookkeeping(
+    compile: bool = execution_field(False, "torch.compile each block; needs attention sdpa, flex or eager")
+    probe_memory: bool = execution_field(
         False, "before the first step, try the largest possible rows, so that too little memory shows at once"
     )
-    canary: bool = bookkeeping(True, "compare one packed row with its examples alone before the first step")
+    canary: bool = execution_field(True, "compare one packed row with its examples alone before the first step")
 
     @property
     def stays_every(self) -> int | None:
@@ -316,13 +352,13 @@ class TrainConfig(Section):
 class LeaksConfig(Section):
     """What the run's suite is judged on must not be trained on."""
 
-    held_out: Literal["families", "datasets", "rows"] = bookkeeping(
+    held_out: Literal["families", "datasets", "rows"] = execution_field(
         "families",
         "what of the suite the mixture must not train on, or the run does not start: families of tasks (zero-shot), "
         "datasets, or only the scored rows",
     )
-    ngram: int = bookkeeping(13, "words of the n-grams that `mixture check --ngrams` compares", ge=1, le=1000)
-    threshold: float = bookkeeping(
+    ngram: int = execution_field(13, "words of the n-grams that `mixture check --ngrams` compares", ge=1, le=1000)
+    threshold: float = execution_field(
         0.2, "a scored row overlaps if at least this share of its n-grams stands in training rows", gt=0, le=1
     )
 
@@ -330,12 +366,12 @@ class LeaksConfig(Section):
 class RunConfig(Section):
     """A whole run: `t0train train CONFIG` and all that follows it."""
 
-    name: Name = bookkeeping("t0", "name of the run")
-    output: Annotated[str, ConfigPath()] = bookkeeping(
+    name: Name = execution_field("t0", "name of the run")
+    output: Annotated[str, ConfigPath()] = execution_field(
         "", "run folder; empty: runs/<name>, and runs/<name>-seed<seed> for other seeds than 0"
     )
-    seed: int = bookkeeping(0, "seed of the order, the dropout masks and random weights", ge=0, le=LARGEST_SEED)
-    suite: Annotated[str, ConfigPath(other="name")] = bookkeeping(
+    seed: int = execution_field(0, "seed of the order, the dropout masks and random weights", ge=0, le=LARGEST_SEED)
+    suite: Annotated[str, ConfigPath(other="name")] = execution_field(
         "", "evaluation suite of the run: a name of configs/evals/ or a path"
     )
     leaks: LeaksConfig = Field(default_factory=LeaksConfig)

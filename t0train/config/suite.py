@@ -82,7 +82,7 @@ class SuiteTask(Section):
 class DifferenceConfig(Section):
     """Two datasets of the suite whose rows correspond, one subtracted from the other."""
 
-    name: str
+    name: str = Field(description="what the difference is called in results and reports")
     of: str = Field(description="dataset key, e.g. wino_bias/type1_pro")
     minus: str = Field(description="dataset key, e.g. wino_bias/type1_anti")
 
@@ -90,8 +90,8 @@ class DifferenceConfig(Section):
 class Probe(Section):
     """A prompt whose answer is shown and not scored."""
 
-    name: str
-    input: str
+    name: str = Field(description="what the prompt is called in results and reports")
+    input: str = Field(description="what the model reads")
 
 
 class SuiteConfig(Section):

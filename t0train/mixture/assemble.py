@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from t0train.config.schema import DataConfig, MixtureChanges, MixtureConfig
+from t0train.config.schema import DataConfig, MixtureConfig, MixtureOverrides
 from t0train.core.errors import UserError, nearest
 from t0train.core.hashing import content_hash, derive_seed
 from t0train.mixture.definition import Definition, read_definition
@@ -253,7 +253,7 @@ def _names(task: Task) -> tuple[str, ...]:
     return dataset.key, dataset.name, dataset.family, task.name
 
 
-def filter_tasks(tasks: Sequence[Task], changes: MixtureChanges) -> list[Task]:
+def filter_tasks(tasks: Sequence[Task], changes: MixtureOverrides) -> list[Task]:
     """The tasks that fit some pattern of `include` (if there is one) and none of `exclude`.
 
     Raises:

@@ -11,12 +11,12 @@ from pydantic import Field, model_validator
 
 from t0train.config.load import load_yaml, locate
 from t0train.config.paths import ConfigPath
-from t0train.config.schema import MixtureChanges, MixtureConfig
+from t0train.config.schema import MixtureConfig, MixtureOverrides
 from t0train.core.errors import UserError
 from t0train.mixture.rates import CAP
 
 
-class MixtureFile(MixtureChanges):
+class MixtureFile(MixtureOverrides):
     """A mixture as YAML: `stages` or `base`, and changes on it."""
 
     description: str = Field("", description="one sentence for `mixture list`")
@@ -41,7 +41,7 @@ class Definition:
     name: str
     description: str
     stages: tuple[str, ...]
-    changes: tuple[MixtureChanges, ...]
+    changes: tuple[MixtureOverrides, ...]
 
     @property
     def prompts(self) -> str | int:

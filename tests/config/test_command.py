@@ -7,11 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from typer.testing import CliRunner
 
-from t0train.cli.config import app
+from t0train.cli.config import FOLDERS, app, config_model
 from t0train.config import config_hash, dump_config, load_config
+from t0train.config.load import load_yaml
+from t0train.core.errors import UserError
+from tests.conftest import ROOT
 
 
 def run(*arguments: str) -> str:
@@ -81,3 +85,71 @@ def test_bad_configurations_end_with_exit_code_2_and_no_traceback(tmp_path: Path
     assert done.stderr.startswith("error: ")
     assert "did you mean 'steps'?" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_keys_are_found_by_name_and_by_meaning() -> None:
+    keys = {key["name"]: key for key in json.loads(run("keys", "--json"))}
+    assert keys["train.steps"]["default"] == 12_200
+    assert keys["data.max_targets"]["default"] == 256
+    by_name = {key["name"] for key in json.loads(run("keys", "BETAS", "--json"))}
+    assert by_name == {"optimizer.betas"}
+    by_meaning = {key["name"] for key in json.loads(run("keys", "sigterm", "--json"))}
+    assert by_meaning == {"train.checkpoint.minutes"}
+    printed = run("keys", "warm-up")
+    assert "optimizer.warmup" in printed
+    assert "constant_0_001.gin" in printed
+    assert "tasks[].split" in run("keys", "--of", "suite")
+
+
+def test_a_filter_that_finds_nothing_is_refused_with_the_nearest() -> None:
+    done = CliRunner().invoke(app, ["keys", "warmpu"])
+    assert isinstance(done.exception, UserError)
+    assert "did you mean 'warmup'?" in str(done.exception)
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_schema_is_the_file_that_shipped_configurations_name(kind: str) -> None:
+    assert run("schema", kind) == (ROOT / "configs" / "schema" / f"{kind}.json").read_text(encoding="utf-8")
+
+
+COPIES = [(kind, path.stem) for kind in FOLDERS for path in sorted((ROOT / "configs" / FOLDERS[kind]).glob("*.yaml"))]
+
+
+@pytest.mark.parametrize(("kind", "name"), COPIES)
+def test_a_copy_means_the_same_as_the_original(kind: str, name: str, tmp_path: Path) -> None:
+    file = tmp_path / "folder" / "mine.yaml"
+    printed = run("copy", name, str(file), "--of", kind)
+    assert str(file.parent) in printed
+    model = config_model(kind)
+    original = ROOT / "configs" / FOLDERS[kind] / f"{name}.yaml"
+    assert load_yaml(model, FOLDERS[kind], file) == load_yaml(model, FOLDERS[kind], original)
+    first, *rest = file.read_text(encoding="utf-8").splitlines()
+    assert first == f"# yaml-language-server: $schema={ROOT / 'configs' / 'schema' / kind}.json"
+    assert rest == original.read_text(encoding="utf-8").splitlines()[1:]
+    assert ("change `name`" in printed) == (kind == "run")
+
+
+def test_a_copy_overwrites_nothing(tmp_path: Path) -> None:
+    file, link = tmp_path / "mine.yaml", tmp_path / "link.yaml"
+    file.write_text("seed: 1")
+    link.symlink_to(tmp_path / "nowhere.yaml")
+    for path in (file, link):
+        done = CliRunner().invoke(app, ["copy", "toy", str(path)])
+        assert isinstance(done.exception, UserError)
+        assert "nothing is written over it" in str(done.exception)
+    assert file.read_text() == "seed: 1"
+    assert not (tmp_path / "nowhere.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "reason"),
+    [("tyo", "a.yaml", "did you mean 'toy'"), ("toy", "a", "does not end in .yaml"), ("toy", "a.yaml/b.yaml", "file")],
+)
+def test_copies_that_cannot_be_made_say_why(name: str, file: str, reason: str, tmp_path: Path) -> None:
+    if "/" in file:
+        (tmp_path / "a.yaml").write_text("")
+    before = sorted(tmp_path.rglob("*"))
+    done = CliRunner().invoke(app, ["copy", name, str(tmp_path / file)])
+    assert isinstance(done.exception, UserError)
+    assert reason in str(done.exception)
+    assert sorted(tmp_path.rglob("*")) == before

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from t0train.cli.eval import _print_results
+from t0train.cli.eval_tables import print_results
 from t0train.config import SuiteConfig
 from t0train.core.errors import UserError
 from t0train.data import Vocabulary
@@ -104,7 +104,7 @@ def test_labels_counted_from_one_are_said(
     """Of the labels 1 and 2 the first is read as the second choice, the second as none."""
     results = score(tmp_path, vocabulary, [{"label": label} for label in (1, 2, 1, 2, 2)])
     assert only(results).remarks["the label selects no choice"] == 3
-    _print_results(results, prompts=False)
+    print_results(results, prompts=False)
     said = capsys.readouterr().out
     assert "note: mail validation: the right answer is no choice: 3 of 5 items, under 1 of 1 prompts\n" in said
     assert "note: mail validation: the target is <NO LABEL>: 3 of 5 items, under 1 of 1 prompts\n" in said
@@ -114,7 +114,7 @@ def test_rows_of_one_class_are_said(vocabulary: Vocabulary, tmp_path: Path, caps
     """Test splits without labels have -1 in every row: the last choice."""
     results = score(tmp_path, vocabulary, [{"label": -1}] * 4)
     assert only(results).majority == 1
-    _print_results(results, prompts=False)
+    print_results(results, prompts=False)
     said = capsys.readouterr().out
     assert "note: mail validation: the same choice is right everywhere: 4 of 4 items, under 1 of 1 prompts\n" in said
     assert "the label is negative: it counts from the last choice: 4 of 4 items" in said
@@ -133,7 +133,7 @@ def test_an_accuracy_of_nothing_is_explained(
     monkeypatch.setattr("t0train.evals.answerer.rank_tokens", scores)
     results = score(tmp_path, vocabulary, [{"label": 1}] * 3)
     assert only(results).accuracy == 0
-    _print_results(results, prompts=False)
+    print_results(results, prompts=False)
     assert "note: mail validation: answered wrongly: 3 of 3 items" in capsys.readouterr().out
 
 
@@ -143,7 +143,7 @@ def test_targets_that_are_no_choice_are_said_and_scored(
     """As under one of IMDB's published prompts: the text is fine, but no choice."""
     results = score(tmp_path, vocabulary, [{"text": "film"}] * 3, "other words")
     assert (only(results).accuracy, only(results).chance) == (0.0, 0.0)
-    _print_results(results, prompts=False)
+    print_results(results, prompts=False)
     assert "note: mail validation: the right answer is no choice: 3 of 3 items" in capsys.readouterr().out
 
 
@@ -170,5 +170,5 @@ def test_written_answers_that_say_nothing(
     with pytest.raises(UserError, match=r"prompt 'write': none of the 2 right answers says anything"):
         score(tmp_path / "refused", vocabulary, [{"answer": ""}, {"answer": None}], "write")
     results = score(tmp_path / "some", vocabulary, [{"answer": ""}, {"answer": "red"}], "write")
-    _print_results(results, prompts=False)
+    print_results(results, prompts=False)
     assert "note: mail validation: the right answer says nothing: 1 of 2 items" in capsys.readouterr().out
