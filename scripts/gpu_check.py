@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -58,7 +59,9 @@ def states_and_gradients(
     with autocast(setting, precision):
         states = model.decode_states(batch)[batch.labels > 0]
         loss(model, batch, denominator=float(batch.labels.numel())).total.backward()
-    return states.detach().float().cpu(), {name: p.grad.float().cpu() for name, p in model.named_parameters()}
+    return states.detach().float().cpu(), {
+        name: p.grad.float().cpu() for name, p in model.named_parameters() if p.grad is not None
+    }
 
 
 def distance(found: Tensor, expected: Tensor) -> float:
@@ -137,7 +140,7 @@ def check_optimizer(setting: Setting) -> Iterator[Finding]:
 
 
 def run_config(setting: Setting, attention: str, checkpointing: str = "none") -> RunConfig:
-    model = {"start": "random", "size": setting.speed_size, "attention": attention}
+    model = {"init_from": "random", "size": setting.speed_size, "attention": attention}
     data = {"max_inputs": setting.max_inputs, "max_targets": setting.max_targets}
     batch = {"rows": 2 * setting.rows, "micro_batch_rows": setting.rows}
     train = {"batch": batch, "activation_checkpointing": checkpointing}
@@ -204,7 +207,7 @@ def check_speed(setting: Setting) -> Iterator[Finding]:
             batch = Batch.from_rows(setting.batch(), setting.device)
             for _ in range(2 if setting.is_gpu else 0):
                 do_step(engine, batch)
-            seconds = timed(setting, lambda engine=engine, batch=batch: do_step(engine, batch))
+            seconds = timed(setting, partial(do_step, engine, batch))
             rate = 2 * setting.rows / seconds
             peak = peak_flop(setting)
             mfu = f", MFU {rate * flop / peak:.3f}" if peak else ""

@@ -76,7 +76,7 @@ def _run(strategy: str, folder: Path, steps: int, settings: tuple[str, ...]) -> 
     """Train to `steps` steps, or go on until then; returns the run folder."""
     overrides = [*settings, f"train.strategy={strategy}", f"output={folder}", f"train.steps={steps}"]
     if strategy != "deepspeed":
-        train(load_config("toy", overrides), say=lambda remark: None)
+        train(load_config("toy", overrides), notify=lambda remark: None)
         return folder
     # a process of its own: DeepSpeed keeps to the first process group that it sees
     command = [sys.executable, "-m", "t0train", "train", "toy", *overrides]

@@ -8,4 +8,5 @@ source scripts/setup.sh dev
 
 ruff check .
 ruff format --check .
-mypy
+mypy        # package and tests
+mypy scripts/*.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -55,6 +56,11 @@ def promptsource_folder() -> Path:
         pytest.skip("promptsource's templates: run `t0train prompts install`")
     return folder
 
+
+# Started with nohup or in the background, the tests would inherit ignored signals, which runs leave ignored.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MARKERS = ("distributed", "slow", "gpu")
 

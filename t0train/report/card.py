@@ -31,7 +31,7 @@ def card_header(run: Path, hub_ids: Sequence[str]) -> str:
         run: run folder.
         hub_ids: repositories that the training rows come from.
     """
-    start = read_run(run).recipe.model.start or "random"
+    start = read_run(run).recipe.model.init_from or "random"
     entries: dict[str, Any] = {"language": "en", "tags": ["t5", "t0", "zero-shot", "multitask-prompted-training"]}
     if start.count("/") == 1 and not start.startswith((".", "/", "~")):
         entries["base_model"] = start
@@ -100,7 +100,7 @@ def _recipe(run: RunData, step: int) -> Table:
     model, data, train, optimizer = recipe.model, recipe.data, recipe.train, recipe.optimizer
     batch = train.batch
     rows = [
-        ("starts from", f"random weights, {model.size}" if model.start == "random" else model.start),
+        ("starts from", f"random weights, {model.size}" if model.init_from == "random" else model.init_from),
         ("steps", f"{step:,} of {train.steps:,}"),
         ("a step", f"{batch.rows:,} packed rows" if batch.rows else f"{batch.examples} examples"),
         ("row", f"{data.max_inputs} input and {data.max_targets} target tokens"),

@@ -65,7 +65,7 @@ _KINDS: dict[str, type[LoggedEvent]] = {"start": StartEvent, "step": StepEvent, 
 
 
 class _ModelKeys(Record):
-    start: str | None = None
+    init_from: str | None = None
     size: Any = None
     dropout: Any = None
     dropout_style: Any = None

@@ -26,7 +26,7 @@ def run(write_run: WriteRun) -> Path:
     suite["model"]["step"] = 2
     suite["tasks"][0]["caveat"] = "It measures something else."
     suite["missing"] = [{"dataset": "mail", "split": "test", "reason": "no folder mail"}]
-    model = {"start": "google/t5-small-lm-adapt"}
+    model = {"init_from": "google/t5-small-lm-adapt"}
     return write_run(events=EVENTS, suites={"bias": suite}, optimizer={"lr": 0.01}, model=model)
 
 

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
+from t0train.config import RunConfig
 from t0train.core.errors import UserError
 from t0train.report import write_report
+from t0train.report.run_data import RecipeKeys
 from tests.report.conftest import WriteRun, results, step_event
 
 
@@ -84,3 +87,18 @@ def test_what_later_versions_add_is_no_error(write_run: WriteRun, tmp_path: Path
     document["tasks"][0]["prompts"][0]["news"] = {}
     run = write_run(suites={"demo": document}, events=[{"kind": "news"}, step_event(1, {"a": 1}, news=1)])
     assert write_report([run], tmp_path / "out").is_file()
+
+
+def test_keys_that_reports_show_are_keys_of_a_configuration() -> None:
+    """What a report reads is forgiving, so a key that was renamed would be shown as not known."""
+    check_keys(RecipeKeys, RunConfig)
+
+
+def check_keys(shown: type[BaseModel], known: type[BaseModel]) -> None:
+    assert shown.model_fields.keys() <= known.model_fields.keys()
+    for key, field in shown.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            inner = known.model_fields[key].annotation
+            assert isinstance(inner, type)
+            assert issubclass(inner, BaseModel)
+            check_keys(field.annotation, inner)

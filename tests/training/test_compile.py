@@ -13,7 +13,7 @@ from t0train.config import RunConfig
 from t0train.core.errors import UserError
 from t0train.core.events import read_events
 from t0train.model import compile_blocks
-from t0train.training import setup as setup_module
+from t0train.training import setup as training_setup
 from t0train.training import train
 from tests.training.helpers import assert_same_state, steps_of
 
@@ -27,7 +27,7 @@ def test_a_compiled_and_checkpointed_run_is_the_plain_run(
 ) -> None:
     """The backend `eager` traces blocks without compiling them, which would take minutes on a CPU."""
     torch._dynamo.reset()
-    monkeypatch.setattr(setup_module, "compile_blocks", partial(compile_blocks, backend="eager"))
+    monkeypatch.setattr(training_setup, "compile_blocks", partial(compile_blocks, backend="eager"))
     plain = train(configure(*SHORT, f"output={tmp_path / 'plain'}"))
     changes = ("train.compile=true", "train.activation_checkpointing=block")
     compiled = train(configure(*SHORT, *changes, f"output={tmp_path / 'compiled'}"))

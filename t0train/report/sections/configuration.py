@@ -25,7 +25,7 @@ def overview(runs: Sequence[RunData]) -> Table:
         rows.append(
             (
                 run.name,
-                f"{model.size}, random weights" if model.start == "random" else model.start or NOTHING,
+                f"{model.size}, random weights" if model.init_from == "random" else model.init_from or NOTHING,
                 str(run.recipe.mixture.name or NOTHING),
                 run.config_hash,
                 f"{steps[-1].step if steps else 0:,} of {run.recipe.train.steps:,}",
