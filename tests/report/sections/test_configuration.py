@@ -40,3 +40,10 @@ def test_the_table_has_an_end(write_run: WriteRun, tmp_path: Path) -> None:
     text = section(markdown(runs, tmp_path / "out"), "Runs")
     assert text.count("| data.splits.dataset") == 30
     assert "2 further keys differ" in text
+
+
+def test_runs_say_what_they_start_from(write_run: WriteRun, tmp_path: Path) -> None:
+    runs = [write_run("one", model=TINY), write_run("two", model={"init_from": "google/t5-small-lm-adapt"})]
+    text = section(markdown(runs, tmp_path / "out"), "Runs")
+    assert cells(text, "one")[1] == "tiny, random weights"
+    assert cells(text, "two")[1] == "google/t5-small-lm-adapt"
