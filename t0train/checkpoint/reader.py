@@ -46,6 +46,7 @@ _CLASSES = {
         "_MEM_FORMAT_ENCODING",
     },
     f"{_DCP}.filesystem": {"_StorageInfo"},
+    "builtins": {"getattr"},  # how Python 3.11.2 (Debian 12) writes a member of an enumeration; a stand-in, as all here
     "torch": {"Size"},
     "torch.serialization": {"_get_layout"},
     "pathlib": {"PosixPath", "WindowsPath"},

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from collections.abc import Callable
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -132,6 +134,24 @@ def test_what_is_not_planted_is_read(checkpoint: Path, written: tuple[Path, T5])
     change_metadata(checkpoint, lambda metadata: metadata)
     found = dict(load_model(checkpoint).named_parameters())
     assert all(torch.equal(found[name], value) for name, value in written[1].named_parameters())
+
+
+class EarlyPython311(pickle.Pickler):
+    """Writes members of enumerations as Python 3.11.2 does."""
+
+    def reducer_override(self, value: Any) -> Any:
+        return (getattr, (type(value), value.name)) if isinstance(value, Enum) else NotImplemented
+
+
+def test_what_an_early_python_has_written_is_read(checkpoint: Path, written: tuple[Path, T5]) -> None:
+    index = checkpoint / "state" / ".metadata"
+    found = pickle.loads(index.read_bytes())
+    with index.open("wb") as file:
+        EarlyPython311(file, protocol=4).dump(found)
+    assert b"builtins" in index.read_bytes()
+    seal(checkpoint)
+    weights = dict(load_model(checkpoint).named_parameters())
+    assert all(torch.equal(weights[name], value) for name, value in written[1].named_parameters())
 
 
 def moved(name: str) -> Callable[[Any], None]:
