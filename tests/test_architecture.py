@@ -70,7 +70,6 @@ LAZY = {
     "matplotlib",
     "transformers",
     "accelerate",
-    "sklearn",
     "sacrebleu",
     "rouge_score",
 }

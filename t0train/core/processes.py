@@ -6,7 +6,6 @@ SIGTERM comes from the cluster; SIGUSR1, Ctrl-C and SIGHUP from the user.
 from __future__ import annotations
 
 import atexit
-import multiprocessing
 import os
 import signal
 import socket
@@ -17,8 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
-from multiprocessing.connection import wait
 from types import FrameType
 from typing import NoReturn
 
@@ -30,6 +27,9 @@ def follow_parent() -> None:
 
     A worker that waits for its next piece of work does not notice by itself that nobody will send one.
     """
+    import multiprocessing
+    from multiprocessing.connection import wait
+
     parent = multiprocessing.parent_process()
     if parent is None:
         return
@@ -167,6 +167,8 @@ def no_interrupts_for_children() -> Iterator[None]:
 
     One that arrives in the meantime is received when the block ends.
     """
+    from multiprocessing import resource_tracker
+
     resource_tracker.ensure_running()  # it is started with the first child of multiprocessing, and unblocks the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
