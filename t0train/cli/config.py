@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from t0train.cli.completion import complete_config, complete_override
-from t0train.cli.tables import add_row, show_table
+from t0train.core.console import ConsoleTable, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ def show(config: Config, overrides: Overrides = None, as_json: Json = False) -> 
             "deviations": [deviation.as_dict() for deviation in found],
             "remarks": config_remarks(resolved),
         }
-        print(json.dumps(document, indent=2, ensure_ascii=False))
+        print_json(document)
         return
     print(dump_config(resolved), end="")
     print(f"# content hash: {config_hash(resolved)}")
@@ -78,7 +78,7 @@ def diff(first: Config, second: Config, as_json: Json = False) -> None:
     differing = {key: (left[key], right[key]) for key in left if left[key] != right[key]}
     if as_json:
         rows = [{"key": key, "first": values[0], "second": values[1]} for key, values in differing.items()]
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        print_json(rows)
     elif differing:
         _print_differences(first, second, differing)
     else:
@@ -86,12 +86,10 @@ def diff(first: Config, second: Config, as_json: Json = False) -> None:
 
 
 def _print_differences(first: str, second: str, differing: dict[str, tuple[Any, Any]]) -> None:
-    from rich.table import Table
-
-    table = Table("key", first, second)
+    table = ConsoleTable(["key", first, second])
     for key, values in differing.items():
-        add_row(table, key, *(_shown(value) for value in values))
-    show_table(table)
+        table.add(key, *(_shown(value) for value in values))
+    table.show()
 
 
 def _shown(value: Any) -> str:
@@ -148,7 +146,7 @@ def keys(
     if not found:
         raise UserError(f"no key of a {of} has {text!r} in its name or meaning; {nearest(text, _names(every))}")
     if as_json:
-        print(json.dumps([key.as_dict() for key in found], indent=2, ensure_ascii=False))
+        print_json([key.as_dict() for key in found])
     else:
         _print_keys(found)
 
@@ -158,17 +156,12 @@ def _names(keys: Sequence[Key]) -> list[str]:
 
 
 def _print_keys(found: Sequence[Key]) -> None:
-    from rich import box
-    from rich.table import Table
-
     has_sources = any(key.source for key in found)
-    table = Table(
-        "key", "default", "takes", "meaning", *(["source of T0's value"] if has_sources else []), box=box.SIMPLE
-    )
+    table = ConsoleTable(["key", "default", "takes", "meaning", *(["source of T0's value"] if has_sources else [])])
     for key in found:
         default = "(required)" if key.required else _shown(key.default)
-        add_row(table, key.name, default, key.takes, key.meaning, *([key.source] if has_sources else []))
-    show_table(table)
+        table.add(key.name, default, key.takes, key.meaning, *([key.source] if has_sources else []))
+    table.show()
 
 
 @app.command()

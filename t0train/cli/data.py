@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from t0train.cli.completion import complete_config, complete_override
+from t0train.core.console import print_json, say
 from t0train.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,9 +43,9 @@ def prepare(
     prepared = prepare(run, workers)
     for task in prepared:
         if task.rows == 0:
-            print(f"remark: {task.task} has no example: its template drops every row of {task.split}", file=sys.stderr)
+            say(f"remark: {task.task} has no example: its template drops every row of {task.split}")
     for remark in remarks({task.task: task.counts for task in prepared}):
-        print(f"remark: {remark}", file=sys.stderr)
+        say(f"remark: {remark}")
     if as_json:
         rows = [
             {
@@ -57,7 +56,7 @@ def prepare(
             }
             for task in prepared
         ]
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        print_json(rows)
         return
     made = sum(task.made for task in prepared)
     kept, source = sum(task.rows for task in prepared), sum(task.source_rows for task in prepared)
@@ -120,10 +119,10 @@ def inspect(
     summary = statistics.summary()
     if as_json:
         document = {"summary": summary, "remarks": loader.mixture.remarks, "rows": described}
-        print(json.dumps(document, indent=2, ensure_ascii=False))
+        print_json(document)
         return
     for remark in loader.mixture.remarks:
-        print(f"remark: {remark}", file=sys.stderr)
+        say(f"remark: {remark}")
     for row in described:
         _print_row(row, run.data.max_inputs, run.data.max_targets)
     print(

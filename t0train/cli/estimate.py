@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from t0train.cli.completion import complete_config, complete_override
-from t0train.cli.tables import add_row, show_table
+from t0train.core.console import ConsoleTable, print_json
 
 if TYPE_CHECKING:
     from t0train.estimate import Estimate
@@ -71,14 +70,12 @@ def command(
         price_per_hour=price_per_hour,
     )
     if as_json:
-        print(json.dumps(result.as_dict(), indent=2))
+        print_json(result.as_dict())
     else:
         _print(result)
 
 
 def _print(result: Estimate) -> None:
-    from rich.table import Table
-
     step, model = result.step, result.step.model
     layers = f"{model.num_layers} + {model.num_layers} layers"
     print(
@@ -89,12 +86,10 @@ def _print(result: Estimate) -> None:
         f"{step.micro_batch_rows} rows of {step.max_inputs} + {step.max_targets} at once\n"
     )
     for rows in (_memory(result), _time(result)):
-        table = Table(box=None, pad_edge=False, show_header=False)
-        for justify in ("left", "right", "left"):
-            table.add_column(justify=justify)
+        table = ConsoleTable(["what", "how much", "remark"], ["how much"], is_plain=True, shows_header=False)
         for row in rows:
-            add_row(table, *row)
-        show_table(table)
+            table.add(*row)
+        table.show()
         print()
     if result.advice:
         print("It does not fit. What would:")

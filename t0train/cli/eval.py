@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from t0train.core.console import print_json
 
 
 def command(
@@ -69,12 +70,12 @@ def command(
         if untrained or out or prompts:
             raise UserError("--all-checkpoints goes without --untrained, --out and --prompts.")
         selection = select_checkpoint(request, chosen)
-        print(json.dumps(selection.as_json(), indent=2)) if as_json else print_selection(selection)
+        print_json(selection.as_json()) if as_json else print_selection(selection)
         return
     folder = out or request.default_folder(chosen)
     results = evaluate_into(folder, request, chosen)
     if as_json:
-        print(json.dumps(results.as_json(), indent=2, ensure_ascii=False))
+        print_json(results.as_json())
         return
     print_results(results, prompts)
     print("results: " + ", ".join(str(folder / name) for name in ("results.json", *results.files)))

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from rich import box
-from rich.table import Table
-
-from t0train.cli.tables import add_row, show_table
+from t0train.core.console import ConsoleTable
 from t0train.core.text import printable
 from t0train.results.display import percent, prompt_remarks, with_interval
 
@@ -26,8 +23,8 @@ def print_selection(selection: Selection) -> None:
     for one in selection.candidates:
         chosen = " selected" if one.step == selection.step else ""
         medians = [percent(one.medians[dataset]) for dataset in datasets]
-        add_row(table, f"{one.step:,}{chosen}", percent(one.score), *medians)
-    show_table(table)
+        table.add(f"{one.step:,}{chosen}", percent(one.score), *medians)
+    table.show()
     for dataset, reason in selection.left_out.items():
         print(printable(f"left out: {dataset}: {reason}"))
     if selection.absent:
@@ -81,8 +78,8 @@ def _print_ranked(title: str, results: EvalResults) -> None:
                 cells += [percent(task.metric_baselines[metric][baseline]) for baseline in _BASELINES]
             else:
                 cells += [""] * (1 + len(_BASELINES))
-        add_row(table, f"{task.dataset} {task.split}", *cells)
-    show_table(table)
+        table.add(f"{task.dataset} {task.split}", *cells)
+    table.show()
 
 
 def _print_generated(title: str, results: EvalResults) -> None:
@@ -92,8 +89,8 @@ def _print_generated(title: str, results: EvalResults) -> None:
         medians = {name: values.median for name, values in task.metrics.items()}
         cells = _over_prompts(task, [task.metric_baselines[task.metric]["constant"]])
         figures = _beside_constant(medians, task.metric_baselines)
-        add_row(table, f"{task.dataset} {task.split}", task.metric, *cells, figures)
-    show_table(table)
+        table.add(f"{task.dataset} {task.split}", task.metric, *cells, figures)
+    table.show()
 
 
 def _over_prompts(task: RankedScore | GeneratedScore, baselines: list[float]) -> list[str]:
@@ -116,8 +113,7 @@ def _beside_constant(values: Mapping[str, float], baselines: Mapping[str, Mappin
 def _print_differences(results: EvalResults) -> None:
     table = _table("Differences in points", ["difference", "of", "minus"], ["rows", "median [95 %]", "mean [95 %]"])
     for found in results.differences:
-        add_row(
-            table,
+        table.add(
             found.name,
             found.of,
             found.minus,
@@ -125,7 +121,7 @@ def _print_differences(results: EvalResults) -> None:
             with_interval(found.median, found.median_interval),
             with_interval(found.mean, found.mean_interval),
         )
-    show_table(table)
+    table.show()
 
 
 def _print_prompts(results: EvalResults) -> None:
@@ -140,30 +136,25 @@ def _print_prompts(results: EvalResults) -> None:
                 for name, value in prompt.metrics.items()
             ]
             cells = [str(prompt.rows), *baselines, with_interval(prompt.accuracy, prompt.interval)]
-            add_row(table, task.dataset, prompt.name, *cells, _remarks(metrics, prompt.remarks))
+            table.add(task.dataset, prompt.name, *cells, _remarks(metrics, prompt.remarks))
         _add_left_out(table, task.dataset, task.left_out)
     for result in results.generated:
         for written in result.prompts:
             metrics = [_beside_constant(written.metrics, written.metric_baselines)]
             cells = [str(written.rows), "", "", "", with_interval(written.score, written.interval)]
-            add_row(table, result.dataset, written.name, *cells, _remarks(metrics, written.remarks))
+            table.add(result.dataset, written.name, *cells, _remarks(metrics, written.remarks))
         _add_left_out(table, result.dataset, result.left_out)
-    show_table(table)
+    table.show()
 
 
 def _remarks(metrics: list[str], remarks: Mapping[str, int]) -> str:
     return "; ".join([*metrics, *(f"{remark}: {number}" for remark, number in remarks.items())])
 
 
-def _add_left_out(table: Table, dataset: str, left_out: Mapping[str, str]) -> None:
+def _add_left_out(table: ConsoleTable, dataset: str, left_out: Mapping[str, str]) -> None:
     for name, reason in left_out.items():
-        add_row(table, dataset, f"{name}: {reason}", style="dim")
+        table.add(dataset, f"{name}: {reason}", style="dim")
 
 
-def _table(title: str, names: list[str], figures: list[str]) -> Table:
-    table = Table(title=printable(title), title_justify="left", box=box.SIMPLE)
-    for name in names:
-        table.add_column(name)
-    for name in figures:
-        table.add_column(name, justify="right")
-    return table
+def _table(title: str, names: list[str], figures: list[str]) -> ConsoleTable:
+    return ConsoleTable([*names, *figures], figures, title)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from t0train.core.console import say
 
 if TYPE_CHECKING:
     from t0train.config import RunConfig
@@ -42,7 +43,7 @@ def command(
         raise UserError(f"{out} lies among the run's checkpoints; choose a folder elsewhere.")
     refuse_foreign(out)  # before the weights are read
     model = load_model(found.path)
-    print(f"{model.report}{' (selected)' if found.run.selected_step() == found.step else ''}", file=sys.stderr)
+    say(f"{model.report}{' (selected)' if found.run.selected_step() == found.step else ''}")
     mixture = _mixture(found.config)
     rows = [
         {
@@ -65,5 +66,5 @@ def _mixture(config: RunConfig) -> Mixture | None:
     try:
         return build_mixture(config.mixture, config.data)
     except UserError as error:
-        print(f"note: the card has no mixture table: {error}", file=sys.stderr)
+        say(f"note: the card has no mixture table: {error}")
         return None

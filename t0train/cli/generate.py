@@ -28,8 +28,8 @@ def command(
 
     Example: t0train generate runs/toy/run "The film was lovely . Is this review good or bad ?"
     """
+    from t0train.core.console import progress, say
     from t0train.core.errors import UserError
-    from t0train.core.progress import progress, say
 
     if prompt is not None and source is not None:
         raise UserError("both a prompt and --input were given; give one of them.")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 import traceback
 
 import typer
 
 from t0train.cli import config, data, estimate, eval, export, generate, mixture, prompts, report, toy, train
+from t0train.core.console import say
 from t0train.core.errors import (
     EXIT_BAD_INPUT,
     EXIT_FAILED,
@@ -83,25 +83,21 @@ def _run() -> int:
     except SystemExit as end:  # how typer ends every command, with 130 after Ctrl-C
         code = end.code if isinstance(end.code, int) else EXIT_FAILED if end.code else 0
         if code == EXIT_INTERRUPTED:
-            _say("interrupted: Ctrl-C ended the command before it was done")
+            say("interrupted: Ctrl-C ended the command before it was done")
         return code
     except UserError as error:
         if os.environ.get("T0TRAIN_DEBUG"):
             traceback.print_exc()
         else:
-            _say(f"error: {error}")
+            say(f"error: {error}")
         return EXIT_BAD_INPUT
     except PreemptedError as stop:
-        _say(f"stopped: {stop}")
+        say(f"stopped: {stop}")
         return EXIT_PREEMPTED
     except LostContactError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
     except QuietError as end:
         return end.code
     except Exception:
         traceback.print_exc()
     return EXIT_FAILED
-
-
-def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from t0train.cli.completion import complete_config, complete_override
-from t0train.cli.tables import add_row, show_table
+from t0train.core.console import print_json, say, show_records
 from t0train.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,6 +29,8 @@ Overrides = Annotated[
     typer.Argument(metavar="[KEY=VALUE]...", help="Keys of the run to change.", autocompletion=complete_override),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+_FORMATS = {"probability": ".3%", "mean_inputs": ",.2f", "mean_targets": ",.2f", "epochs": ",.2f"}
 
 
 @app.command("list")
@@ -52,9 +53,9 @@ def list_(as_json: Json = False) -> None:
             counts = {"datasets": len(mixture.datasets), "tasks": len(mixture.tasks)}
         entries.append({"name": path.stem, **counts, "description": definition.description})
     if as_json:
-        _print_json(entries)
+        print_json(entries)
     else:
-        _print_table(entries)
+        show_records(entries)
 
 
 @app.command()
@@ -89,13 +90,13 @@ def show(
     shown: Sequence[TaskRow | DatasetRow] = tasks_table if tasks else by_dataset(tasks_table)
     if as_json:
         datasets = [asdict(row) for row in by_dataset(tasks_table)]
-        _print_json({**_summary(mixture), "datasets": datasets, "tasks": [asdict(row) for row in tasks_table]})
+        print_json({**_summary(mixture), "datasets": datasets, "tasks": [asdict(row) for row in tasks_table]})
     elif as_csv:
         writer = csv.DictWriter(sys.stdout, [field.name for field in fields(shown[0])], lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(row) for row in shown)
     else:
-        _print_table([asdict(row) for row in shown])
+        show_records([asdict(row) for row in shown], _FORMATS)
         print(_sentence(mixture))
 
 
@@ -122,7 +123,7 @@ def check(
     Example: t0train mixture check t0 data.source=/data/t0 --suite t0_heldout --ngrams
     """
     from t0train.config import load_run, load_suite
-    from t0train.core.progress import progress
+    from t0train.core.console import progress
     from t0train.core.run_folder import RunFolder
     from t0train.data import refuse_faults, remarks
     from t0train.mixture import build_mixture, by_dataset, check_sources, find_overlaps, leaks_of_run, write_overlaps
@@ -144,9 +145,9 @@ def check(
             _remark(f"written to {write_overlaps(overlaps, folder.results(chosen.name))}, for the report")
     counts = {task: tokens.counts for task, tokens in _stored(run, mixture).items()}
     if as_json:
-        _print_json(_report_document(report, leaks, overlaps, counts))
+        print_json(_report_document(report, leaks, overlaps, counts))
     else:
-        _print_table([asdict(row) for row in by_dataset(mixture.table(rows=report.rows))])
+        show_records([asdict(row) for row in by_dataset(mixture.table(rows=report.rows))], _FORMATS)
         _remark(*mixture.remarks, *report.remarks, *remarks(counts), *map(str, leaks))
         if overlaps:
             _print_overlaps(overlaps)
@@ -219,7 +220,7 @@ def _print_overlaps(report: OverlapReport) -> None:
         for found in report.overlaps
     ]
     if rows:
-        _print_table(rows)
+        show_records(rows)
     for found in report.overlaps:
         for text in found.examples:
             print(
@@ -276,32 +277,4 @@ def _mean_tokens(stored: dict[str, TaskTokens]) -> dict[str, tuple[float, float]
 
 def _remark(*remarks: str) -> None:
     for remark in remarks:
-        print(f"note: {remark}", file=sys.stderr)
-
-
-def _print_json(document: Any) -> None:
-    print(json.dumps(document, indent=2, ensure_ascii=False))
-
-
-def _print_table(rows: Sequence[dict[str, Any]]) -> None:
-    """The columns that hold anything; numbers to the right."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    names = [name for name in rows[0] if any(row[name] not in (None, "") for row in rows)]
-    for name in names:
-        number = any(isinstance(row[name], int | float) for row in rows)
-        table.add_column(name.replace("_", " "), justify="right" if number else "left", no_wrap=number)
-    for row in rows:
-        add_row(table, *(_cell(name, row[name]) for name in names))
-    show_table(table)
-
-
-def _cell(name: str, value: Any) -> str:
-    if value is None:
-        return ""
-    if name == "probability":
-        return f"{value:.3%}"
-    if isinstance(value, float) and (name.startswith("mean") or name == "epochs"):
-        return f"{value:,.2f}"
-    return f"{value:,.10g}" if isinstance(value, int | float) else str(value)
+        say(f"note: {remark}")

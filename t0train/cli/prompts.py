@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t0train.cli.tables import add_row, show_table
+from t0train.core.console import print_json, show_records
 from t0train.core.errors import UserError, nearest
 from t0train.core.text import printable
 
@@ -77,9 +76,9 @@ def list_(
             for template in load_templates(*_split_key(dataset, folders), folders=folders).values()
         ]
     if as_json:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        print_json(rows)
     else:
-        _print_table(rows)
+        show_records(rows)
 
 
 @app.command()
@@ -119,7 +118,7 @@ def show(
         if not as_json:
             _print_template(document)
     if as_json:
-        print(json.dumps(documents, indent=2, ensure_ascii=False))
+        print_json(documents)
 
 
 def _split_key(key: str, folders: list[Path]) -> tuple[str, str]:
@@ -216,20 +215,3 @@ def _block(label: str, text: str) -> Any:
         result.append(f"{label if number == 0 else '':>8} | ", style="dim cyan")
         result.append(line + ("\n" if number < len(lines) - 1 else ""))
     return result
-
-
-def _print_table(rows: list[dict[str, Any]]) -> None:
-    from rich.table import Table as RichTable
-
-    table = RichTable(box=None, pad_edge=False)
-    for column, value in rows[0].items():
-        table.add_column(column, justify="right" if type(value) is int else "left")
-    for row in rows:
-        add_row(table, *(_cell(value) for value in row.values()))
-    show_table(table)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return ", ".join(value) if isinstance(value, list) else str(value)

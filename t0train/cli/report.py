@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from t0train.core.console import print_json
 
 
 def command(
@@ -26,6 +27,6 @@ def command(
     page, headlines = build_report(runs, out)
     if as_json:
         accuracy = [line._asdict() for line in headlines]
-        print(json.dumps({"html": str(page), "markdown": str(page.with_suffix(".md")), "accuracy": accuracy}, indent=2))
+        print_json({"html": str(page), "markdown": str(page.with_suffix(".md")), "accuracy": accuracy})
     else:
         print(page)

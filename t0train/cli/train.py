@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from t0train.cli.completion import complete_config, complete_override
+from t0train.core.console import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,9 +105,9 @@ def _train(config: RunConfig, resume: str, force_new_mixture: bool) -> tuple[Run
 
     is_first = find_place().rank == 0
     if is_first:
-        print(f"{len(deviations(config))} keys differ from T0's recipe; deviations.json says which", file=sys.stderr)
+        say(f"{len(deviations(config))} keys differ from T0's recipe; deviations.json says which")
         for remark in config_remarks(config):
-            print(f"remark: {remark}", file=sys.stderr)
+            say(f"remark: {remark}")
     if selection:
         from t0train.evals.selection import training_part
 
@@ -122,5 +122,5 @@ def _select(run: Path, suite: SuiteConfig) -> int:
 
     selection = select_checkpoint(Request(str(run)), suite)
     if selection.absent:
-        print(selection.absence, file=sys.stderr)
+        say(selection.absence)
     return selection.step

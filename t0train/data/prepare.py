@@ -18,12 +18,12 @@ from typing import Any
 import pyarrow as pa
 
 from t0train.config import RunConfig
+from t0train.core.console import progress, say
 from t0train.core.errors import UserError
 from t0train.core.files import atomic_folder, make_folder, remove_leftovers, write_json
 from t0train.core.hashing import file_sha256
 from t0train.core.lock import hold_lock
 from t0train.core.processes import follow_parent, no_interrupts_for_children
-from t0train.core.progress import progress, say
 from t0train.data.counts import COUNTS, Counts, refuse_faults
 from t0train.data.shards import SHARD_ROWS, Shard, make_shard
 from t0train.data.store import (

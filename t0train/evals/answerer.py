@@ -18,9 +18,9 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from t0train.core.console import say
 from t0train.core.files import write_atomic
 from t0train.core.hashing import content_hash
-from t0train.core.progress import say
 from t0train.data import Vocabulary
 from t0train.evals.generation import Generator
 from t0train.evals.ranked_prompts import RankedPrompt

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from t0train.config import SuiteConfig
-from t0train.core.progress import progress
+from t0train.core.console import progress
 from t0train.data import Vocabulary
 from t0train.evals.answerer import Answerer
 from t0train.evals.jobs import build_jobs

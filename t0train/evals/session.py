@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from t0train.config import SuiteConfig, load_suite, run_identity
+from t0train.core.console import say
 from t0train.core.errors import UserError
 from t0train.core.files import refuse_linked_folders, remove_leftovers
 from t0train.core.lock import hold_folder
-from t0train.core.progress import say
 from t0train.core.run_folder import RunFolder, similar_folders, step_of
 from t0train.evals.answerer import fingerprint
 from t0train.evals.evaluation import evaluate_model

@@ -18,11 +18,11 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from t0train.core.console import say
 from t0train.core.errors import UserError, explain_os_errors
 from t0train.core.files import atomic_folder, cache_folder, file_state, remove_leftovers, work_folder
 from t0train.core.hashing import file_sha256
 from t0train.core.lock import hold_folder
-from t0train.core.progress import say
 
 VERSION = "0.2.3"
 SDIST = f"promptsource-{VERSION}.tar.gz"

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from t0train.core.console import say
 from t0train.core.errors import UserError
 from t0train.core.files import refuse_linked_folders, remove_leftovers, write_atomic
 from t0train.core.lock import hold_folder
-from t0train.core.progress import say
 from t0train.report.elements import Picture, Section
 from t0train.report.render import html, markdown
 from t0train.report.run_data import RunData, read_runs

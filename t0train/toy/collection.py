@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from t0train.core.console import say
 from t0train.core.errors import UserError
 from t0train.core.files import atomic_folder, make_folder, remove_leftovers, write_json
 from t0train.core.hashing import content_hash, file_sha256
 from t0train.core.lock import hold_lock
-from t0train.core.progress import say
 from t0train.prompts import load_templates
 from t0train.toy.datasets import DATASETS, ToyDataset
 from t0train.toy.records import Row

@@ -10,8 +10,8 @@ from typing import Any
 
 from t0train.checkpoint import CheckpointWriter, Manifest
 from t0train.config import config_hash
+from t0train.core.console import Advance
 from t0train.core.events import EventLog
-from t0train.core.progress import Advance
 from t0train.data import RowBatch, RowPlan
 from t0train.model import graph_count
 from t0train.optim import Adafactor

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from t0train.config import RunConfig
 from t0train.config.resolve import resolve_replicas, resolve_strategy, run_folder
+from t0train.core.console import Advance, progress
 from t0train.core.errors import PreemptedError
 from t0train.core.events import read_events
 from t0train.core.processes import StopRequest, stop_on_signals
-from t0train.core.progress import Advance, progress
 from t0train.data import PackedLoader, open_loader
 from t0train.distributed import World, code_and_settings, find_place, join, require_agreement
 from t0train.mixture import check_leaks, describe_leaks, leak_notes
