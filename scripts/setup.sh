@@ -6,7 +6,7 @@
 #   source scripts/setup.sh dev     to work on it (includes docs)
 #
 # $PYTHON names the interpreter to build on (python3 by default). T0TRAIN_UNPINNED=1 ignores constraints.txt and takes the
-# newest versions that pyproject.toml allows.
+# newest versions that pyproject.toml allows; T0TRAIN_TORCH=2.10.* takes that release of torch and pins the others.
 
 t0train_setup() {
     local extras="$1" python="${PYTHON:-python3}" stamp="" wanted pins=(-c constraints.txt)
@@ -14,8 +14,9 @@ t0train_setup() {
         echo "error: t0train needs Python 3.11 or newer, but $python is $("$python" -V 2>&1); set PYTHON to a newer one." >&2
         return 2
     fi
+    [[ -z "${T0TRAIN_TORCH:-}" ]] || pins=(-c .venv/constraints.txt)
     [[ -z "${T0TRAIN_UNPINNED:-}" ]] || pins=()
-    wanted="$({ pwd; echo "${pins[@]}"; cat constraints.txt pyproject.toml; } | cksum)"
+    wanted="$({ pwd; echo "${pins[@]} ${T0TRAIN_TORCH:-}"; cat constraints.txt pyproject.toml; } | cksum)"
     for stamp in ".venv/installed-$extras" .venv/installed-dev; do
         if [[ -f "$stamp" && "$(cat "$stamp")" == "$wanted" ]]; then
             source .venv/bin/activate
@@ -28,7 +29,8 @@ t0train_setup() {
     for stamp in .venv/installed-*; do # those of the same versions stay true: installing more takes nothing away
         [[ ! -f "$stamp" || "$(cat "$stamp")" == "$wanted" ]] || rm "$stamp"
     done
-    pip install -qq --disable-pip-version-check "${pins[@]}" torch
+    grep -v '^torch==' constraints.txt >.venv/constraints.txt
+    pip install -qq --disable-pip-version-check "${pins[@]}" "torch${T0TRAIN_TORCH:+==$T0TRAIN_TORCH}"
     pip install -qq --disable-pip-version-check "${pins[@]}" -e ".${extras:+[$extras]}"
     echo "$wanted" >".venv/installed-$extras"
 }
