@@ -1,10 +1,12 @@
-"""What `auto` stands for in a configuration, and what does not go together.
+"""What `auto` stands for in a configuration, what does not go together, and what can hardly be meant.
 
 Kept out of `t0train.model` and `t0train.distributed` so that `t0train estimate` need not import torch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -119,3 +121,54 @@ def resolve_replicas(train: TrainConfig, processes: int, of_a_machine: int) -> i
             "(one replica is fsdp, one process each ddp)."
         )
     return replicas
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Which second moments are factored: the only difference between implementations of Adafactor that matters here."""
+
+    min_dim_size_to_factor: int
+    last_two: bool
+
+
+PRESETS = {
+    # mesh_tensorflow/optimize.py: the two longest dimensions, if both reach 128 (so not the relative bias tables)
+    "t5": Preset(min_dim_size_to_factor=128, last_two=False),
+    # transformers/optimization.py: every tensor of two or more dimensions, over the last two
+    "hf": Preset(min_dim_size_to_factor=1, last_two=True),
+}
+
+
+def factored_axes(shape: Sequence[int], min_dim_size: int, last_two: bool) -> tuple[int, int] | None:
+    """The two axes (row, column) over which a second moment is factored, or None if it is stored in full.
+
+    Args:
+        shape: shape of the parameter.
+        min_dim_size: both axes must be at least this long.
+        last_two: take the last two axes (transformers); otherwise the two longest (Mesh TensorFlow, optax).
+
+    Returns:
+        The axis that indexes the row factor, then the one that indexes the column factor.
+    """
+    if len(shape) < 2:
+        return None
+    ranked = range(len(shape)) if last_two else sorted(range(len(shape)), key=lambda axis: shape[axis])
+    row, column = ranked[-2], ranked[-1]
+    return (row, column) if min(shape[row], shape[column]) >= min_dim_size else None
+
+
+def config_remarks(config: RunConfig) -> list[str]:
+    """Sentences that a command prints before it goes on; none for a configuration without such values."""
+    found = []
+    optimizer, steps = config.optimizer, config.train.steps
+    if optimizer.warmup > steps:
+        highest = optimizer.lr * steps / optimizer.warmup
+        found.append(
+            f"optimizer.warmup is {optimizer.warmup:,} and the run has {steps:,} steps: the learning rate ends at "
+            f"{highest:g} and never reaches optimizer.lr ({optimizer.lr:g})"
+        )
+    if config.data.max_targets == 1:
+        found.append("data.max_targets is 1: nothing is left of a target but the </s> that closes it")
+    if config.data.max_inputs == 1:
+        found.append("data.max_inputs is 1: nothing is left of an input but its first token")
+    return found

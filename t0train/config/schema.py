@@ -350,7 +350,7 @@ class TrainConfig(Section):
 
 
 class LeaksConfig(Section):
-    """What the run's suite is judged on must not be trained on."""
+    """Contamination: what the run's suite is judged on must not be trained on."""
 
     held_out: Literal["families", "datasets", "rows"] = execution_field(
         "families",

@@ -12,8 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from t0train.config.architecture import DropoutStyle, T5Config
-from t0train.config.factoring import PRESETS, factored_axes
-from t0train.config.resolve import Backend, Strategy
+from t0train.config.resolve import PRESETS, Backend, Strategy, factored_axes
 from t0train.config.schema import OptimizerConfig
 from t0train.estimate.flops import block_parameters, parameter_count, parameter_shapes
 

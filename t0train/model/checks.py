@@ -11,7 +11,7 @@ from torch import Tensor
 
 from t0train.checkpoint import read_manifest
 from t0train.config.architecture import T5Config
-from t0train.config.run_identity import VOCABULARY
+from t0train.config.deviations import VOCABULARY
 from t0train.core.errors import UserError
 from t0train.core.run_folder import MANIFEST
 from t0train.data import Vocabulary, refuse_other_vocabulary

@@ -9,7 +9,7 @@ from typing import Any
 
 from t0train.checkpoint import Manifest, read_manifest
 from t0train.config import RunConfig, load_config
-from t0train.config.run_identity import differing_from_checkpoint, kept_keys
+from t0train.config.deviations import differing_from_checkpoint, kept_keys
 from t0train.core.errors import UserError
 from t0train.core.run_folder import RunFolder, step_of
 from t0train.data import Vocabulary, load_vocabulary

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
-from t0train.config.factoring import PRESETS, factored_axes
+from t0train.config.resolve import PRESETS, factored_axes
 from t0train.core.errors import UserError, nearest
 
 EPS_GRADIENT = 1e-30  # added to every squared gradient
@@ -54,7 +54,7 @@ class Adafactor(torch.optim.Optimizer):
     Args:
         params: parameters, (name, parameter) pairs, or parameter groups.
         lr: relative learning rate: an update's RMS is at most `lr * clip_threshold * max(RMS(parameter), 1e-3)`.
-        preset: "t5" or "hf", see `t0train.config.factoring`.
+        preset: "t5" or "hf", see `t0train.config.resolve`.
         min_dim_size_to_factor: smallest dimension that is factored; None takes the preset's.
         clip_threshold: largest RMS of an update, before `lr` and the parameter scale.
         step_offset: steps that the decay counts as done before the first: `1 - (s + 1 + offset)^-0.8` after s steps.

@@ -9,8 +9,7 @@ from typing import Any
 
 from t0train.checkpoint import Manifest, read_manifest
 from t0train.config import RunConfig
-from t0train.config.deviations import Deviation
-from t0train.config.run_identity import MIXTURE, STORE, VOCABULARY, differing_keys, kept_keys
+from t0train.config.deviations import MIXTURE, STORE, VOCABULARY, Deviation, differing_keys, kept_keys
 from t0train.core.errors import UserError
 from t0train.core.run_folder import MANIFEST, RunFolder, list_checkpoints, similar_folders
 from t0train.data import PackedLoader

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from t0train.config.typed import branches, model_of
+from t0train.config.values import branches, model_of
 
 Section = type[BaseModel]
 

@@ -19,7 +19,7 @@ from t0train.config import load_config
 from t0train.config.load import load_yaml
 from t0train.config.reference import config_keys, json_schema
 from t0train.config.schema import RunConfig, Section, execution_field, recipe_field
-from t0train.config.typed import dotted_keys
+from t0train.config.values import dotted_keys
 from t0train.core.errors import UserError
 from tests.conftest import ROOT
 

@@ -8,7 +8,7 @@ import pytest
 
 from t0train.checkpoint import CheckpointWriter, Manifest
 from t0train.config.architecture import T5Config
-from t0train.config.run_identity import VOCABULARY
+from t0train.config.deviations import VOCABULARY
 from t0train.data import load_vocabulary
 from t0train.distributed import World
 from t0train.model import T5, init_weights

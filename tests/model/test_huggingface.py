@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from t0train.cli import export
 from t0train.config import RunConfig, dump_config
-from t0train.config.run_identity import VOCABULARY, kept_keys
+from t0train.config.deviations import VOCABULARY, kept_keys
 from t0train.config.schema import DataConfig, TrainConfig
 from t0train.core.errors import UserError
 from t0train.data import Vocabulary, refuse_other_vocabulary

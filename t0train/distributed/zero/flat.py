@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from t0train.config.factoring import factored_axes
+from t0train.config.resolve import factored_axes
 from t0train.core.errors import UserError
 from t0train.optim.adafactor import ParameterUpdate, Slots
 

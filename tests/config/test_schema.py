@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from t0train.config import RunConfig, SuiteConfig, dump_config, load_config, load_yaml
 from t0train.config.schema import OptimizerConfig
-from t0train.config.typed import branches, dotted_keys, model_of
+from t0train.config.values import branches, dotted_keys, model_of
 from t0train.core.errors import UserError
 from t0train.mixture.definition import MixtureFile
 from tests.config.test_values import nested, refusal, value_at
