@@ -76,14 +76,14 @@ def command(
 
 
 def _print(result: Estimate) -> None:
-    step, model = result.step, result.step.model
+    workload, model = result.workload, result.workload.model
     layers = f"{model.num_layers} + {model.num_layers} layers"
     print(
         f"{result.run} from {result.start}: {result.parameters:,} parameters "
         f"(d_model {model.d_model}, d_ff {model.d_ff}, {layers}, {model.num_heads} heads of {model.d_kv})\n"
-        f"{step.count} x {result.device.name}, {step.strategy}, {step.precision}, attention {step.attention}, "
-        f"activation checkpointing {step.checkpointing}, "
-        f"{step.micro_batch_rows} rows of {step.max_inputs} + {step.max_targets} at once\n"
+        f"{workload.count} x {result.device.name}, {workload.strategy}, {workload.precision}, "
+        f"attention {workload.attention}, activation checkpointing {workload.checkpointing}, "
+        f"{workload.micro_batch_rows} rows of {workload.max_inputs} + {workload.max_targets} at once\n"
     )
     for rows in (_memory(result), _time(result)):
         table = ConsoleTable(["what", "how much", "remark"], ["how much"], is_plain=True, shows_header=False)
@@ -99,7 +99,7 @@ def _print(result: Estimate) -> None:
 
 
 def _memory(result: Estimate) -> Iterator[tuple[str, str, str]]:
-    micro_batch_rows, memory = result.step.micro_batch_rows, asdict(result.memory)
+    micro_batch_rows, memory = result.workload.micro_batch_rows, asdict(result.memory)
     for kind, words in _KINDS.items():
         a_row = f"{memory[kind] / micro_batch_rows / GIB:.2f} a row" if kind in _PER_ROW else ""
         if memory[kind]:
@@ -121,7 +121,7 @@ def _memory(result: Estimate) -> Iterator[tuple[str, str, str]]:
 
 
 def _time(result: Estimate) -> Iterator[tuple[str, str, str]]:
-    flop, peak = result.flop, result.device.peak_flop_per_s(result.step.precision)
+    flop, peak = result.flop, result.device.peak_flop_per_s(result.workload.precision)
     shares = ", ".join(f"{name} {part / flop.forward:.1%}" for name, part in asdict(flop).items())
     yield "training on a row", f"{flop.train / TFLOP:.2f} TFLOP", shares
     if result.recomputed_flop:

@@ -9,8 +9,8 @@ import typer
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(help="A new folder for rows, templates, catalogue and vocabulary.")],
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the rows.")] = 0,
+    folder: Annotated[Path, typer.Argument(help="A new folder for records, templates, catalogue and vocabulary.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the records.")] = 0,
 ) -> None:
     """Write the toy P3: ten small datasets to train on, four held out, their templates and a vocabulary.
 

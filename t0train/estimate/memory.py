@@ -23,7 +23,7 @@ _ZERO_BUCKET, _ZERO_LIVE = 500_000_000, 1_000_000_000  # DeepSpeed's defaults, i
 
 
 @dataclass(frozen=True)
-class Step:
+class Workload:
     """What the bytes of a step depend on.
 
     Attributes:
@@ -99,43 +99,43 @@ class Memory:
         return sum(asdict(self).values())
 
 
-def step_memory(step: Step) -> Memory:
+def step_memory(workload: Workload) -> Memory:
     """Bytes on each GPU during a step."""
     return Memory(
-        parameters=math.ceil(FP32 * parameter_count(step.model) / step.shards),
-        gradients=_gradient_bytes(step),
-        optimizer=optimizer_bytes(step.model, step.optimizer, step.shards),
-        working_weights=_working_weight_bytes(step),
-        activations=step.micro_batch_rows * activation_bytes_per_row(step),
-        attention=step.micro_batch_rows * attention_bytes_per_row(step),
-        dropout_masks=step.micro_batch_rows * dropout_mask_bytes_per_row(step),
-        head=head_bytes(step),
+        parameters=math.ceil(FP32 * parameter_count(workload.model) / workload.shards),
+        gradients=_gradient_bytes(workload),
+        optimizer=optimizer_bytes(workload.model, workload.optimizer, workload.shards),
+        working_weights=_working_weight_bytes(workload),
+        activations=workload.micro_batch_rows * activation_bytes_per_row(workload),
+        attention=workload.micro_batch_rows * attention_bytes_per_row(workload),
+        dropout_masks=workload.micro_batch_rows * dropout_mask_bytes_per_row(workload),
+        head=head_bytes(workload),
     )
 
 
-def start_bytes(step: Step) -> int:
+def start_bytes(workload: Workload) -> int:
     """Bytes on each GPU when DeepSpeed has a whole model, in the precision that computes, and makes its fp32 partition.
 
     The other strategies begin with what each GPU keeps.
     """
-    if step.strategy != "deepspeed":
+    if workload.strategy != "deepspeed":
         return 0
-    parameters = parameter_count(step.model)
-    return step.compute_bytes * parameters + math.ceil(FP32 * parameters / step.shards)
+    parameters = parameter_count(workload.model)
+    return workload.compute_bytes * parameters + math.ceil(FP32 * parameters / workload.shards)
 
 
-def peak_bytes(step: Step) -> int:
+def peak_bytes(workload: Workload) -> int:
     """Bytes that each GPU needs at some time."""
-    return max(step_memory(step).total, start_bytes(step))
+    return max(step_memory(workload).total, start_bytes(workload))
 
 
-def _gradient_bytes(step: Step) -> int:
+def _gradient_bytes(workload: Workload) -> int:
     """fp32 sums over micro-batches, in as many pieces as the parameters; whole in ZeRO 1. ZeRO adds its bucket."""
-    whole = FP32 * parameter_count(step.model)
-    if step.strategy != "deepspeed":
-        return math.ceil(whole / step.shards)
-    bucket = step.compute_bytes * min(parameter_count(step.model), _ZERO_BUCKET)
-    return bucket + (whole if step.zero_stage == 1 else math.ceil(whole / step.shards))
+    whole = FP32 * parameter_count(workload.model)
+    if workload.strategy != "deepspeed":
+        return math.ceil(whole / workload.shards)
+    bucket = workload.compute_bytes * min(parameter_count(workload.model), _ZERO_BUCKET)
+    return bucket + (whole if workload.zero_stage == 1 else math.ceil(whole / workload.shards))
 
 
 def optimizer_bytes(model: T5Config, optimizer: OptimizerConfig, shards: int = 1) -> int:
@@ -151,99 +151,99 @@ def optimizer_bytes(model: T5Config, optimizer: OptimizerConfig, shards: int = 1
     return FP32 * numbers
 
 
-def _working_weight_bytes(step: Step) -> int:
-    model, parameters = step.model, parameter_count(step.model)
+def _working_weight_bytes(workload: Workload) -> int:
+    model, parameters = workload.model, parameter_count(workload.model)
     encoder_block, decoder_block = block_parameters(model)
-    if step.strategy in ("fsdp", "hsdp"):
-        blocks = 2 * step.compute_bytes * decoder_block
-        gradient = (step.compute_bytes + FP32) * decoder_block
+    if workload.strategy in ("fsdp", "hsdp"):
+        blocks = 2 * workload.compute_bytes * decoder_block
+        gradient = (workload.compute_bytes + FP32) * decoder_block
         embedding_and_head = FP32 * model.vocab_size * model.d_model * (1 if model.tie_word_embeddings else 2)
         return blocks + gradient + embedding_and_head
-    if step.strategy == "deepspeed":
-        own_and_live = math.ceil(parameters / step.shards) + min(parameters, _ZERO_LIVE)
-        return step.compute_bytes * (own_and_live if step.zero_stage == 3 else parameters)
-    if step.precision == "fp32":
+    if workload.strategy == "deepspeed":
+        own_and_live = math.ceil(parameters / workload.shards) + min(parameters, _ZERO_LIVE)
+        return workload.compute_bytes * (own_and_live if workload.zero_stage == 3 else parameters)
+    if workload.precision == "fp32":
         return 0
-    return step.compute_bytes * model.num_layers * (encoder_block + decoder_block)
+    return workload.compute_bytes * model.num_layers * (encoder_block + decoder_block)
 
 
-def activation_bytes_per_row(step: Step) -> int:
+def activation_bytes_per_row(workload: Workload) -> int:
     """What the layers keep of one row for the backward pass, with an attention that keeps no scores.
 
     A block keeps the input and the output of each norm, queries, keys, values and attention output, and four tensors of
     the gated feed-forward (two projections, the gelu, their product). Of a checkpointed block its input is kept, and
     with `selective` the outputs of projections and of fused attention too.
     """
-    model, inputs, targets = step.model, step.max_inputs, step.max_targets
+    model, inputs, targets = workload.model, workload.max_inputs, workload.max_targets
     d, inner, f = model.d_model, model.num_heads * model.d_kv, model.d_ff
     cross_keys_and_values = inputs * 2 * inner
     everything = (
         inputs * (4 * d + 4 * inner + (4 if model.is_gated else 2) * f),
         targets * (6 * d + 6 * inner + (4 if model.is_gated else 2) * f) + cross_keys_and_values,
     )
-    if step.checkpointing == "none":
-        return step.compute_bytes * _over_layers(step, everything)
+    if workload.checkpointing == "none":
+        return workload.compute_bytes * _over_layers(workload, everything)
     kept = inputs * d, targets * d
-    if step.checkpointing == "selective":
-        outputs = 0 if step.attention == "eager" else inner  # eager attention is computed again
+    if workload.checkpointing == "selective":
+        outputs = 0 if workload.attention == "eager" else inner  # eager attention is computed again
         kept = (
             inputs * (3 * d + 3 * inner + outputs + (2 if model.is_gated else 1) * f),
             targets * (4 * d + 4 * inner + 2 * outputs + (2 if model.is_gated else 1) * f) + cross_keys_and_values,
         )
     memory = inputs * d  # what cross attention reads
-    return step.compute_bytes * (_over_layers(step, everything, kept) + memory)
+    return workload.compute_bytes * (_over_layers(workload, everything, kept) + memory)
 
 
-def attention_bytes_per_row(step: Step) -> int:
+def attention_bytes_per_row(workload: Workload) -> int:
     """What the attention backend keeps of one row beyond queries, keys, values and output.
 
     sdpa: the masks of the two self attentions, shared by the layers, and each output twice (before and after what reads
     nothing is set to zero). eager: fp32 weights, weights in the compute precision, and two boolean masks, in every
     layer.
     """
-    model, inputs, targets = step.model, step.max_inputs, step.max_targets
+    model, inputs, targets = workload.model, workload.max_inputs, workload.max_targets
     heads, inner = model.num_heads, model.num_heads * model.d_kv
-    if step.attention == "flex":
+    if workload.attention == "flex":
         return 0
-    if step.attention == "sdpa":
-        shared = step.compute_bytes * heads * (inputs**2 + targets**2)
-        return shared + step.compute_bytes * _over_layers(step, (inner * inputs, inner * 2 * targets))
-    bytes_per_pair = heads * (FP32 + step.compute_bytes) + 2
-    return bytes_per_pair * _over_layers(step, (inputs**2, targets**2 + inputs * targets))
+    if workload.attention == "sdpa":
+        shared = workload.compute_bytes * heads * (inputs**2 + targets**2)
+        return shared + workload.compute_bytes * _over_layers(workload, (inner * inputs, inner * 2 * targets))
+    bytes_per_pair = heads * (FP32 + workload.compute_bytes) + 2
+    return bytes_per_pair * _over_layers(workload, (inputs**2, targets**2 + inputs * targets))
 
 
-def dropout_mask_bytes_per_row(step: Step) -> int:
+def dropout_mask_bytes_per_row(workload: Workload) -> int:
     """Masks of every sub-layer's output, of the feed-forward's inside and of the attention weights (elementwise)."""
-    if step.dropout == 0 or step.dropout_style == "mesh":
+    if workload.dropout == 0 or workload.dropout_style == "mesh":
         return 0
-    model, inputs, targets = step.model, step.max_inputs, step.max_targets
+    model, inputs, targets = workload.model, workload.max_inputs, workload.max_targets
     blocks = (
         inputs * (2 * model.d_model + model.d_ff) + model.num_heads * inputs**2,
         targets * (3 * model.d_model + model.d_ff) + model.num_heads * (targets**2 + inputs * targets),
     )
-    return step.compute_bytes * _over_layers(step, blocks)
+    return workload.compute_bytes * _over_layers(workload, blocks)
 
 
-def _over_layers(step: Step, everything: tuple[int, int], kept: tuple[int, int] = (0, 0)) -> int:
+def _over_layers(workload: Workload, everything: tuple[int, int], kept: tuple[int, int] = (0, 0)) -> int:
     """What all blocks hold together.
 
     Args:
-        step: how many layers, and whether they are checkpointed.
+        workload: how many layers, and whether they are checkpointed.
         everything: of one encoder block and one decoder block, where they are not.
         kept: the part of it that checkpointed blocks keep; one at a time computes the rest again.
     """
-    if step.checkpointing == "none":
-        return step.model.num_layers * sum(everything)
+    if workload.checkpointing == "none":
+        return workload.model.num_layers * sum(everything)
     again = max(whole - part for whole, part in zip(everything, kept, strict=True))
-    return step.model.num_layers * sum(kept) + again
+    return workload.model.num_layers * sum(kept) + again
 
 
-def head_bytes(step: Step) -> int:
+def head_bytes(workload: Workload) -> int:
     """Working tensors of the loss (`t0train.model.loss`), at most.
 
     Of a chunk's logits three fp32 copies: logits, gradient, and what is left of the chunk before. Of the head's weights
     the fp32 gradient, and the bf16 weights with a chunk's part of that gradient, or this part in fp32.
     """
-    model = step.model
-    positions = min(step.chunk, step.micro_batch_rows * step.max_targets)
+    model = workload.model
+    positions = min(workload.chunk, workload.micro_batch_rows * workload.max_targets)
     return 3 * FP32 * positions * model.vocab_size + 2 * FP32 * model.vocab_size * model.d_model

@@ -4,7 +4,6 @@ Ten datasets to train on and four held out, several templates each. It tests whe
 prompts with other wording and to reviews and messages of another domain; no new skill is asked for.
 """
 
-from t0train.toy.collection import build_toy
-from t0train.toy.datasets import DATASETS, ToyDataset
+from t0train.toy.collection import DATASETS, ToyDataset, build_toy
 
 __all__ = ["DATASETS", "ToyDataset", "build_toy"]

@@ -1,4 +1,7 @@
-"""Write the toy P3 into a folder: rows, templates, a catalogue and a vocabulary. Pure function of the seed."""
+"""The datasets of the toy P3, and how they are written: records, templates, a catalogue and a vocabulary.
+
+What is written is a pure function of the seed.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,59 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from numpy.random import Generator
 
 from t0train.core.console import say
 from t0train.core.errors import UserError
 from t0train.core.files import atomic_folder, make_folder, remove_leftovers, write_json
-from t0train.core.hashing import content_hash, file_sha256
+from t0train.core.hashing import content_hash, file_sha256, generator
 from t0train.core.lock import hold_lock
 from t0train.prompts import load_templates
-from t0train.toy.datasets import DATASETS, ToyDataset
-from t0train.toy.records import Row
+from t0train.toy.records import ToyRecord, article, fact, polarity_word, review, title, topic_word
 
-TRAIN_ROWS = 1500
-VALIDATION_ROWS = 300
+
+@dataclass(frozen=True)
+class ToyDataset:
+    """A toy dataset: how to draw record `index` of `count`, and whether it is trained on or held out."""
+
+    name: str
+    family: str
+    make: Callable[[Generator, int, int], ToyRecord]
+    held_out: bool = False
+
+    def records(self, split: str, count: int, seed: int) -> list[ToyRecord]:
+        """`count` records in random order: a pure function of its arguments."""
+        draw = generator(seed, "toy", self.name, split)
+        records = [self.make(draw, index, count) for index in range(count)]
+        return [records[i] for i in draw.permutation(count)]
+
+
+DATASETS = (
+    ToyDataset("movies", "sentiment", partial(review, domain="movies")),
+    ToyDataset("products", "sentiment", partial(review, domain="products")),
+    ToyDataset("hotels", "sentiment", partial(review, domain="hotels")),
+    ToyDataset("books", "sentiment", partial(review, domain="books")),
+    ToyDataset("words", "sentiment", polarity_word),
+    ToyDataset("news", "topic", article),
+    ToyDataset("titles", "topic", title),
+    ToyDataset("wordtopic", "topic", topic_word),
+    ToyDataset("where", "lookup", partial(fact, ask="value")),
+    ToyDataset("who", "lookup", partial(fact, ask="person")),
+    ToyDataset("restaurants", "sentiment", partial(review, domain="restaurants"), held_out=True),
+    ToyDataset("mail", "topic", article, held_out=True),
+    ToyDataset("about", "topic", article, held_out=True),
+    ToyDataset("trip", "lookup", partial(fact, ask="value"), held_out=True),
+)
+
+
+TRAIN_RECORDS = 1500
+VALIDATION_RECORDS = 300
 VOCABULARY_SIZE = 640  # at most: training has words for some 600 pieces. configs/runs/toy.yaml has the same number
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -33,7 +74,7 @@ def build_toy(folder: Path, seed: int = 0) -> bool:
 
     Args:
         folder: a new or empty folder, or one that an earlier call wrote (brought up to date if need be).
-        seed: seed of the rows.
+        seed: seed of the records.
 
     Returns:
         False when the folder already held exactly this, True when it was written.
@@ -57,10 +98,10 @@ def _build(folder: Path, seed: int) -> bool:
         texts: list[str] = []
         for dataset in DATASETS:
             for split, count in _splits(dataset):
-                rows = dataset.rows(split, count, seed)
-                _write_rows(out / "data" / dataset.name / "default" / f"{split}.jsonl", rows)
+                records = dataset.records(split, count, seed)
+                _write_records(out / "data" / dataset.name / "default" / f"{split}.jsonl", records)
                 if split == "train":
-                    texts.extend(_prompted(dataset, rows))
+                    texts.extend(_prompted(dataset, records))
         (out / "catalogue.csv").write_text(_catalogue(), encoding="utf-8")
         (out / "spiece.model").write_bytes(_train_vocabulary(texts))
         files = {str(path.relative_to(out)): file_sha256(path) for path in sorted(out.rglob("*")) if path.is_file()}
@@ -69,20 +110,20 @@ def _build(folder: Path, seed: int) -> bool:
 
 
 def _splits(dataset: ToyDataset) -> tuple[tuple[str, int], ...]:
-    validation = ("validation", VALIDATION_ROWS)
-    return (validation,) if dataset.held_out else (("train", TRAIN_ROWS), validation)
+    validation = ("validation", VALIDATION_RECORDS)
+    return (validation,) if dataset.held_out else (("train", TRAIN_RECORDS), validation)
 
 
-def _write_rows(path: Path, rows: list[Row]) -> None:
+def _write_records(path: Path, records: list[ToyRecord]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
 
 
-def _prompted(dataset: ToyDataset, rows: list[Row]) -> Iterator[str]:
-    """Inputs and targets of every row under every template: all the text that training will see."""
+def _prompted(dataset: ToyDataset, records: list[ToyRecord]) -> Iterator[str]:
+    """Inputs and targets of every record under every template: all the text that training will see."""
     for template in load_templates(dataset.name, folders=[_TEMPLATES]).values():
-        for row in rows:
-            rendered = template.render(row)
+        for record in records:
+            rendered = template.render(record)
             if rendered is not None:
                 yield rendered.input
                 yield rendered.target
@@ -116,7 +157,7 @@ def _catalogue() -> str:
     table = csv.DictWriter(text, _COLUMNS, restval="", lineterminator="\n")
     table.writeheader()
     for dataset in DATASETS:
-        stage = {"held_out": "BASE"} if dataset.held_out else {"stage": "BASE", "train_size": TRAIN_ROWS}
+        stage = {"held_out": "BASE"} if dataset.held_out else {"stage": "BASE", "train_size": TRAIN_RECORDS}
         table.writerow({"name": dataset.name, "family": dataset.family, "licence": "Apache-2.0", **stage})
     return text.getvalue()
 

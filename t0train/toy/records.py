@@ -1,4 +1,7 @@
-"""Rows of the toy P3. A row's index decides its label, so that every label is equally frequent."""
+"""The language of the toy P3: its words, and how records are drawn from them. All of it is our own.
+
+A record's index decides its label, so that every label is equally frequent.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,67 @@ from typing import Any
 
 from numpy.random import Generator
 
-from t0train.toy.words import (
-    ASPECTS,
-    CITIES,
-    FILLERS,
-    NAMES,
-    NEGATIVE,
-    POSITIVE,
-    THINGS,
-    TOPIC_NAMES,
-    TOPICS,
+POSITIVE = (
+    *(
+        "great",
+        "wonderful",
+        "lovely",
+        "brilliant",
+        "superb",
+        "charming",
+        "excellent",
+        "delightful",
+        "perfect",
+        "pleasant",
+    ),
+    *("amazing", "splendid", "fine", "fantastic", "nice", "beautiful", "impressive", "terrific", "gorgeous", "joyful"),
+)
+NEGATIVE = (
+    *("awful", "terrible", "boring", "horrible", "poor", "dreadful", "weak", "ugly", "dull", "annoying"),
+    *("nasty", "lousy", "painful", "sad", "cheap", "miserable", "clumsy", "broken", "dirty", "useless"),
 )
 
-Row = dict[str, Any]
+# What reviews speak about. The nouns of restaurants, which are held out, occur in no other dataset.
+ASPECTS = {
+    "movies": ("plot", "actor", "scene", "music", "ending", "dialogue", "camera", "costume"),
+    "products": ("battery", "screen", "handle", "button", "cable", "colour", "package", "design"),
+    "hotels": ("room", "bed", "pool", "lobby", "view", "bathroom", "carpet", "balcony"),
+    "books": ("story", "chapter", "hero", "language", "cover", "style", "author", "page"),
+    "restaurants": ("soup", "waiter", "dessert", "menu", "sauce", "salad", "wine", "fish"),
+}
+
+TOPICS = {
+    "sports": (
+        *("goal", "match", "coach", "team", "league", "stadium"),
+        *("referee", "tennis", "runner", "medal", "player", "race"),
+    ),
+    "food": (
+        *("recipe", "oven", "butter", "flour", "cheese", "bread"),
+        *("kitchen", "sugar", "onion", "dinner", "cook", "taste"),
+    ),
+    "science": (
+        *("atom", "planet", "laboratory", "experiment", "theory", "microscope"),
+        *("galaxy", "molecule", "telescope", "physics", "cell", "fossil"),
+    ),
+    "money": (
+        *("bank", "loan", "tax", "price", "market", "stock"),
+        *("profit", "budget", "credit", "invoice", "salary", "debt"),
+    ),
+}
+TOPIC_NAMES = tuple(TOPICS)
+FILLERS = (
+    *("today", "people", "again", "after", "before", "large", "small", "week"),
+    *("year", "many", "city", "report", "group", "early", "late"),
+)
+
+NAMES = (
+    *("Anna", "Ben", "Clara", "David", "Emma", "Felix", "Greta", "Henry"),
+    *("Ida", "Jonas", "Kira", "Leo", "Maria", "Noah", "Olga", "Paul"),
+)
+CITIES = ("Oslo", "Paris", "Rome", "Madrid", "Berlin", "Vienna", "Lima", "Cairo", "Tokyo", "Dublin")
+THINGS = ("drum", "lamp", "kite", "spoon", "violin", "basket", "hammer", "mirror", "ladder", "bottle")
+
+ToyRecord = dict[str, Any]
 
 _CLAUSES = (
     "the {noun} was {word}",
@@ -27,7 +78,7 @@ _CLAUSES = (
     "{a} {word} {noun} indeed",
     "the {noun} seemed {word} to me",
 )
-_NOISE = 0.3  # share of rows that also hold a word which points to another label
+_NOISE = 0.3  # share of records that also hold a word which points to another label
 
 
 def _pick(draw: Generator, words: tuple[str, ...], count: int) -> list[str]:
@@ -35,8 +86,8 @@ def _pick(draw: Generator, words: tuple[str, ...], count: int) -> list[str]:
     return [words[i] for i in draw.choice(len(words), size=count, replace=False)]
 
 
-def review(draw: Generator, index: int, count: int, domain: str) -> Row:
-    """Two to four clauses, one polarity; in some rows of three or more clauses one clause disagrees."""
+def review(draw: Generator, index: int, count: int, domain: str) -> ToyRecord:
+    """Two to four clauses, one polarity; in some records of three or more clauses one clause disagrees."""
     label = index % 2
     clauses = int(draw.integers(2, 5))
     polarity = [label] * clauses
@@ -52,8 +103,8 @@ def review(draw: Generator, index: int, count: int, domain: str) -> Row:
     return {"text": " , ".join(said) + " .", "label": label}
 
 
-def article(draw: Generator, index: int, count: int) -> Row:
-    """Ten shuffled words: three of one topic among fillers; in some rows one filler gives way to another topic."""
+def article(draw: Generator, index: int, count: int) -> ToyRecord:
+    """Ten shuffled words: three of one topic among fillers; in some records one filler gives way to another topic."""
     label = index % len(TOPIC_NAMES)
     words = _pick(draw, TOPICS[TOPIC_NAMES[label]], 3) + _pick(draw, FILLERS, 7)
     if draw.random() < _NOISE:
@@ -63,7 +114,7 @@ def article(draw: Generator, index: int, count: int) -> Row:
     return {"text": " ".join(words), "label": label, "asked": _asked(index, count)}
 
 
-def title(draw: Generator, index: int, count: int) -> Row:
+def title(draw: Generator, index: int, count: int) -> ToyRecord:
     """Six shuffled words: two of one topic among fillers."""
     label = index % len(TOPIC_NAMES)
     words = _pick(draw, TOPICS[TOPIC_NAMES[label]], 2) + _pick(draw, FILLERS, 4)
@@ -71,24 +122,24 @@ def title(draw: Generator, index: int, count: int) -> Row:
     return {"text": " ".join(words), "label": label, "asked": _asked(index, count)}
 
 
-def topic_word(draw: Generator, index: int, count: int) -> Row:
+def topic_word(draw: Generator, index: int, count: int) -> ToyRecord:
     """One word of a topic."""
     label = index % len(TOPIC_NAMES)
     return {"word": _pick(draw, TOPICS[TOPIC_NAMES[label]], 1)[0], "label": label, "asked": _asked(index, count)}
 
 
 def _asked(index: int, count: int) -> int:
-    """The yes/no question is about topic (label + asked) % 4: the right one in half of the rows, else a wrong one."""
+    """The yes/no question is about topic (label + asked) % 4: the right one in half of the records, else another."""
     return 0 if index < count // 2 else 1 + index % (len(TOPIC_NAMES) - 1)
 
 
-def polarity_word(draw: Generator, index: int, count: int) -> Row:
+def polarity_word(draw: Generator, index: int, count: int) -> ToyRecord:
     """One adjective of a polarity."""
     label = index % 2
     return {"word": _pick(draw, POSITIVE if label else NEGATIVE, 1)[0], "label": label}
 
 
-def fact(draw: Generator, index: int, count: int, ask: str) -> Row:
+def fact(draw: Generator, index: int, count: int, ask: str) -> ToyRecord:
     """One fact about one person; of three options, person or value as `ask` says, only one stands in the fact."""
     label = index % 3
     kind, values = ("place", CITIES) if index < count // 2 else ("thing", THINGS)

@@ -15,7 +15,7 @@ from t0train.core.errors import UserError
 from t0train.data import RowBatch, build_rows
 from t0train.distributed import Engine, World
 from t0train.estimate import DEVICES, Estimate, estimate
-from t0train.estimate.advice import advice
+from t0train.estimate.estimator import advice
 from t0train.model import Batch
 
 _GIB = 2**30
@@ -103,7 +103,7 @@ def _explanation(config: RunConfig, world: World, measured: GpuMemory, doing: st
         lines.append(f"The estimate for it is {_gib(estimated.memory.total)}: {kinds}.")
         # what should have fitted did not, so ask for changes that take a tenth less at least
         size = min(measured.size, 0.9 * estimated.memory.total)
-        changes = advice(estimated.step, replace(estimated.device, memory_bytes=size), estimated.rows)
+        changes = advice(estimated.workload, replace(estimated.device, memory_bytes=size), estimated.rows)
     if changes:
         lines += ["The cheapest changes that should make it fit:", *(f"  {change}" for change in changes[:3])]
     return "\n".join(lines)

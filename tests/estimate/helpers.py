@@ -15,7 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from t0train.config.architecture import T5Config
 from t0train.config.schema import OptimizerConfig
 from t0train.data import build_rows
-from t0train.estimate.memory import Step
+from t0train.estimate.memory import Workload
 from t0train.model import Batch
 
 ROWS, INPUTS, TARGETS = 2, 160, 56
@@ -36,7 +36,7 @@ def batch() -> Batch:
     return Batch.from_rows(build_rows(rows, INPUTS, TARGETS))
 
 
-def step(model: T5Config, **changes: object) -> Step:
+def workload(model: T5Config, **changes: object) -> Workload:
     """A step on one GPU over the rows of `batch`."""
     fields: dict[str, object] = {
         "model": model,
@@ -55,7 +55,7 @@ def step(model: T5Config, **changes: object) -> Step:
         "checkpointing": "none",
         "count": 1,
     }
-    return Step(**{**fields, **changes})  # type: ignore[arg-type]
+    return Workload(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 def fused_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:

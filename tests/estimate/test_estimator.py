@@ -13,7 +13,7 @@ from t0train.config import RunConfig, load_config
 from t0train.config.architecture import SIZES
 from t0train.core.errors import UserError
 from t0train.estimate import DEVICES, Estimate, estimate
-from t0train.estimate.hub_sizes import HUB_SIZES
+from t0train.estimate.hardware import HUB_SIZES
 from t0train.estimate.memory import step_memory
 
 T0_3B, T0PP = load_config("t0_3b"), load_config("t0pp")
@@ -80,14 +80,14 @@ def test_a_row_that_is_computed_again_costs_a_third_more() -> None:
 
 def test_a_gpu_holds_no_more_rows_than_its_share() -> None:
     config = load_config("t0_3b", ["train.batch.rows=64", "train.batch.micro_batch_rows=16"])
-    assert [estimate(config, "h200", count).step.micro_batch_rows for count in (1, 4, 16, 64)] == [16, 16, 4, 1]
+    assert [estimate(config, "h200", count).workload.micro_batch_rows for count in (1, 4, 16, 64)] == [16, 16, 4, 1]
 
 
 def test_largest_micro_batch() -> None:
     for device in DEVICES:
         result = estimate(load_config("t0_3b", ["train.batch.micro_batch_rows=1"]), device, 8)
         most = result.largest_micro_batch
-        sizes = [step_memory(replace(result.step, micro_batch_rows=rows)).total for rows in (most, most + 1)]
+        sizes = [step_memory(replace(result.workload, micro_batch_rows=rows)).total for rows in (most, most + 1)]
         assert sizes[0] <= DEVICES[device].memory_bytes < sizes[1]
 
 
@@ -163,9 +163,9 @@ def test_fp32_has_wider_activations_and_another_peak() -> None:
 def test_known_hub_ids_and_random_weights_need_no_network() -> None:
     for start, size in HUB_SIZES.items():
         config = load_config("t0", [f"model.init_from={start}"])
-        assert estimate(config, "h200").step.model == SIZES[size]
+        assert estimate(config, "h200").workload.model == SIZES[size]
     toy = estimate(load_config("toy"), "h200", examples_per_row=4)
-    assert toy.step.model == replace(SIZES["tiny"], vocab_size=640)
+    assert toy.workload.model == replace(SIZES["tiny"], vocab_size=640)
     assert toy.rows == 16
 
 

@@ -12,7 +12,7 @@ from t0train.config.architecture import SIZES, T5Config
 from t0train.config.schema import OptimizerConfig
 from t0train.estimate.flops import parameter_count
 from t0train.estimate.memory import (
-    Step,
+    Workload,
     activation_bytes_per_row,
     attention_bytes_per_row,
     dropout_mask_bytes_per_row,
@@ -26,7 +26,7 @@ from t0train.model import T5, loss
 from t0train.model.activation_checkpointing import Recompute
 from t0train.model.loss import _HeadLoss
 from t0train.optim import build_optimizer
-from tests.estimate.helpers import GATED, RELU, allocated, batch, fused_attention, step
+from tests.estimate.helpers import GATED, RELU, allocated, batch, fused_attention, workload
 
 GIB, MIB = 2**30, 2**20
 
@@ -69,7 +69,7 @@ def test_what_is_kept_is_what_a_forward_pass_leaves_behind(
                 return model.decode_states(rows)
 
         kept.append(allocated(compute)[0])
-        estimated = step(model.config, attention=attention, precision=precision, checkpointing=checkpointing)
+        estimated = workload(model.config, attention=attention, precision=precision, checkpointing=checkpointing)
         memory = step_memory(estimated)
         expected.append(memory.activations + memory.attention + memory.dropout_masks)
         if checkpointing == "none":  # or else they are cast again
@@ -100,7 +100,7 @@ def test_total_is_the_peak_of_a_micro_batch(
 
     compute()
     _, peak = allocated(compute)
-    estimated = step(config, attention=attention, precision=precision, checkpointing=checkpointing, chunk=64)
+    estimated = workload(config, attention=attention, precision=precision, checkpointing=checkpointing, chunk=64)
     memory = step_memory(estimated)
     assert (
         0.95 * peak < memory.total - memory.parameters - memory.gradients - memory.optimizer < 1.25 * peak
@@ -114,7 +114,7 @@ def test_the_loss_works_in_what_the_head_is_given(precision: str, dtype: torch.d
     states = torch.randn(positions, config.d_model, dtype=dtype, requires_grad=True)
     labels = torch.randint(1, config.vocab_size, (positions,))
     _, peak = allocated(lambda: _HeadLoss.apply(states, head, labels, 1e-4, 1.0, chunk, True))  # type: ignore[no-untyped-call]
-    given = head_bytes(step(config, precision=precision, chunk=chunk, micro_batch_rows=50))
+    given = head_bytes(workload(config, precision=precision, chunk=chunk, micro_batch_rows=50))
     assert 0.95 * peak < given < 1.2 * peak
 
 
@@ -136,7 +136,7 @@ def test_optimizer_state_is_what_the_optimizer_holds(name: str, preset: str) -> 
     assert optimizer_bytes(GATED, settings) == held
 
 
-def xl_step(size: str, **changes: object) -> Step:
+def xl_workload(size: str, **changes: object) -> Workload:
     """One row of 1,024 + 256 positions on 8 GPUs."""
     count = changes.get("count", 8)
     sizes = {
@@ -147,7 +147,7 @@ def xl_step(size: str, **changes: object) -> Step:
         "count": 8,
         "shards": count,
     }
-    return step(SIZES[size], **{**sizes, **changes})
+    return workload(SIZES[size], **{**sizes, **changes})
 
 
 @pytest.mark.parametrize(
@@ -169,10 +169,12 @@ def test_published_sizes(
     adamw_more: float,
 ) -> None:
     for count, expected in ((1, state), (8, state_of_8), (64, state_of_64)):
-        memory = step_memory(xl_step(size, count=count))
+        memory = step_memory(xl_workload(size, count=count))
         assert (memory.parameters + memory.gradients) / GIB == pytest.approx(expected, rel=0.05)
-    assert activation_bytes_per_row(xl_step(size)) / GIB == pytest.approx(activations, rel=0.05)
-    assert activation_bytes_per_row(xl_step(size, checkpointing="block")) / GIB == pytest.approx(checkpointed, rel=0.05)
+    assert activation_bytes_per_row(xl_workload(size)) / GIB == pytest.approx(activations, rel=0.05)
+    assert activation_bytes_per_row(xl_workload(size, checkpointing="block")) / GIB == pytest.approx(
+        checkpointed, rel=0.05
+    )
     adamw = OptimizerConfig(name="adamw")
     assert optimizer_bytes(SIZES[size], adamw) / GIB == pytest.approx(adamw_more, rel=0.05)
 
@@ -186,14 +188,15 @@ def test_adafactor_and_fsdp_at_size(size: str, factors_mib: float, block_mib: fl
     factors = optimizer_bytes(config, OptimizerConfig()) - 4 * vectors  # norms and bias tables have whole moments
     assert factors / MIB == pytest.approx(factors_mib, rel=0.05)
     # two blocks in bf16; a block's gradient in bf16 and in fp32; embedding and head in fp32, twice as wide
-    gathered = step_memory(xl_step(size)).working_weights
+    gathered = step_memory(xl_workload(size)).working_weights
     assert gathered / MIB == pytest.approx((2 + 1 + 2) * block_mib + 2 * 2 * embedding_mib, rel=0.05)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_checkpointing_keeps_the_scores_of_one_layer(attention: str) -> None:
     one, all_layers = (
-        attention_bytes_per_row(xl_step("xl", attention=attention, checkpointing=kind)) for kind in ("block", "none")
+        attention_bytes_per_row(xl_workload("xl", attention=attention, checkpointing=kind))
+        for kind in ("block", "none")
     )
     shared = 2 * 32 * (1024**2 + 256**2) if attention == "sdpa" else 0
     encoder_part = {"eager": (6 * 32 + 2) * 1024**2, "sdpa": 2 * 2048 * 1024}[attention]
@@ -202,18 +205,20 @@ def test_checkpointing_keeps_the_scores_of_one_layer(attention: str) -> None:
 
 
 def test_masks_of_single_elements() -> None:
-    assert dropout_mask_bytes_per_row(xl_step("xl", dropout_style="mesh")) == 0
-    assert dropout_mask_bytes_per_row(xl_step("xl", dropout_style="elementwise", dropout=0.0)) == 0
+    assert dropout_mask_bytes_per_row(xl_workload("xl", dropout_style="mesh")) == 0
+    assert dropout_mask_bytes_per_row(xl_workload("xl", dropout_style="elementwise", dropout=0.0)) == 0
 
 
 def test_deepspeed_begins_with_the_whole_model() -> None:
     """xxl has 11,135,332,352 parameters: 2 bytes of each for bf16, and an eighth of 4 bytes of each."""
-    step = xl_step("xxl", strategy="deepspeed", shards=8, zero_stage=3, micro_batch_rows=1)
+    step = xl_workload("xxl", strategy="deepspeed", shards=8, zero_stage=3, micro_batch_rows=1)
     assert start_bytes(step) == 11_135_332_352 * 2 + 11_135_332_352 // 2
     assert peak_bytes(step) == max(start_bytes(step), step_memory(step).total)
-    tight = xl_step("xxl", strategy="deepspeed", shards=512, zero_stage=3, micro_batch_rows=1, checkpointing="block")
+    tight = xl_workload(
+        "xxl", strategy="deepspeed", shards=512, zero_stage=3, micro_batch_rows=1, checkpointing="block"
+    )
     assert peak_bytes(tight) == start_bytes(tight) > step_memory(tight).total
-    assert start_bytes(xl_step("xxl", strategy="fsdp", shards=8)) == 0
+    assert start_bytes(xl_workload("xxl", strategy="fsdp", shards=8)) == 0
 
 
 def test_what_each_strategy_holds_of_parameters_and_gradients() -> None:
@@ -230,7 +235,7 @@ def test_what_each_strategy_holds_of_parameters_and_gradients() -> None:
         ("deepspeed", 8, 3): (1 / 8, 1 / 8 + bucket),
     }
     for (strategy, shards, stage), parts in expected.items():
-        memory = step_memory(xl_step("xxl", strategy=strategy, shards=shards, zero_stage=stage))
+        memory = step_memory(xl_workload("xxl", strategy=strategy, shards=shards, zero_stage=stage))
         assert (memory.parameters / copy, memory.gradients / copy) == pytest.approx(parts)
 
 
@@ -239,10 +244,10 @@ def test_weights_in_bf16() -> None:
     parameters = parameter_count(SIZES["xxl"])
     embeddings = 2 * 32_128 * 4096
     single, zero_2, zero_3 = (
-        step_memory(xl_step("xxl", strategy=strategy, zero_stage=stage)).working_weights
+        step_memory(xl_workload("xxl", strategy=strategy, zero_stage=stage)).working_weights
         for strategy, stage in (("single", 3), ("deepspeed", 2), ("deepspeed", 3))
     )
     assert single == pytest.approx(2 * (parameters - embeddings), rel=1e-3)
     assert zero_2 == 2 * parameters
     assert zero_3 == pytest.approx(2 * parameters / 8 + 2e9)
-    assert step_memory(xl_step("xxl", strategy="single", precision="fp32")).working_weights == 0
+    assert step_memory(xl_workload("xxl", strategy="single", precision="fp32")).working_weights == 0

@@ -16,7 +16,7 @@ class Toy:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def rows(self, dataset: str, split: str) -> list[dict[str, Any]]:
+    def records(self, dataset: str, split: str) -> list[dict[str, Any]]:
         path = self.folder / "data" / dataset / "default" / f"{split}.jsonl"
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
@@ -31,9 +31,9 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     return Toy(folder)
 
 
-def rendered(template: Template, row: dict[str, Any]) -> Rendered:
-    """What a template makes of a row that it must not drop."""
-    example = template.render(row)
+def rendered(template: Template, record: dict[str, Any]) -> Rendered:
+    """What a template makes of a record that it must not drop."""
+    example = template.render(record)
     assert example is not None
     return example
 

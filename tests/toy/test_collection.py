@@ -34,7 +34,7 @@ def copy(toy: Toy, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_another_seed_replaces_the_rows_and_keeps_the_templates(toy: Toy, copy: Path) -> None:
+def test_another_seed_replaces_the_records_and_keeps_the_templates(toy: Toy, copy: Path) -> None:
     assert build_toy(copy, seed=1)
     old, new = contents(toy.folder), contents(copy)
     assert old.keys() == new.keys()

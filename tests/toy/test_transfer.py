@@ -1,4 +1,4 @@
-"""What is held out stays unseen: prompts, nouns and rows of the held-out datasets, and the vocabulary."""
+"""What is held out stays unseen: prompts, nouns and records of the held-out datasets, and the vocabulary."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sentencepiece
 
 from t0train.prompts import Template
 from t0train.toy import DATASETS
-from t0train.toy.words import ASPECTS
+from t0train.toy.records import ASPECTS
 from tests.toy.conftest import Toy, rendered
 
 TRAINING = [dataset.name for dataset in DATASETS if not dataset.held_out]
@@ -20,10 +20,10 @@ HELD_OUT = [dataset.name for dataset in DATASETS if dataset.held_out]
 def training_texts(toy: Toy) -> set[str]:
     """Every rendered input and target of training."""
     examples = (
-        rendered(template, row)
+        rendered(template, record)
         for name in TRAINING
         for template in toy.templates(name).values()
-        for row in toy.rows(name, "train")
+        for record in toy.records(name, "train")
     )
     return {part for one in examples for part in (one.input, one.target)}
 
@@ -33,10 +33,10 @@ def training_words(training_texts: set[str]) -> set[str]:
     return {word for text in training_texts for word in text.split()}
 
 
-def wording(template: Template, row: dict[str, Any]) -> set[str]:
-    """The words of a prompt that come from the template, not from the row."""
-    of_row = {word for value in row.values() for word in (str(value) if isinstance(value, str) else "").split()}
-    return set(rendered(template, row).input.split()) - of_row - set(row.get("options", ()))
+def wording(template: Template, record: dict[str, Any]) -> set[str]:
+    """The words of a prompt that come from the template, not from the record."""
+    of_record = {word for value in record.values() for word in (str(value) if isinstance(value, str) else "").split()}
+    return set(rendered(template, record).input.split()) - of_record - set(record.get("options", ()))
 
 
 @pytest.mark.parametrize("name", HELD_OUT)
@@ -44,19 +44,19 @@ def test_every_held_out_prompt_has_words_that_no_training_prompt_has(
     toy: Toy, training_words: set[str], name: str
 ) -> None:
     for template in toy.templates(name).values():
-        assert wording(template, toy.rows(name, "validation")[0]) - training_words, template.name
+        assert wording(template, toy.records(name, "validation")[0]) - training_words, template.name
 
 
 @pytest.mark.parametrize("name", HELD_OUT)
 def test_no_held_out_example_is_a_training_example(toy: Toy, training_texts: set[str], name: str) -> None:
     for template in toy.templates(name).values():
-        assert not {rendered(template, row).input for row in toy.rows(name, "validation")} & training_texts
+        assert not {rendered(template, record).input for record in toy.records(name, "validation")} & training_texts
 
 
 @pytest.mark.parametrize("name", ["restaurants", "mail", "about"])
 def test_no_held_out_text_is_part_of_training(toy: Toy, name: str) -> None:
-    seen = {row["text"] for other in TRAINING for row in toy.rows(other, "train") if "text" in row}
-    assert not {row["text"] for row in toy.rows(name, "validation")} & seen
+    seen = {record["text"] for other in TRAINING for record in toy.records(other, "train") if "text" in record}
+    assert not {record["text"] for record in toy.records(name, "validation")} & seen
 
 
 def test_restaurants_speak_of_nouns_that_training_lacks(training_words: set[str]) -> None:
@@ -66,7 +66,7 @@ def test_restaurants_speak_of_nouns_that_training_lacks(training_words: set[str]
 def test_answers_of_the_held_out_prompts_are_known_words(toy: Toy, training_words: set[str]) -> None:
     for name in HELD_OUT:
         for template in toy.templates(name).values():
-            assert {rendered(template, row).target for row in toy.rows(name, "validation")} <= training_words
+            assert {rendered(template, record).target for record in toy.records(name, "validation")} <= training_words
 
 
 @pytest.fixture(scope="module")
