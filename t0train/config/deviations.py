@@ -1,7 +1,7 @@
 """How a run differs from T0 as trained in 2021, and from the run that a checkpoint is of.
 
 The schema's defaults are the reference preset. The keys that matter to what is learned, and the seed, make a run the
-same run: by them checkpoints, results and continued runs are told from others.
+same run: they tell whether a checkpoint, a result or a continued run belongs to it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _shown(value: Any) -> str:
 VOCABULARY = "vocabulary (fingerprint)"
 MIXTURE = "mixture (content hash)"
 STORE = "token store (content hash)"
-_FILES = ("data.vocabulary", "data.catalogue", "data.templates")  # they may move; content hashes stand for them
+_FILES = ("data.vocabulary", "data.catalogue", "data.templates")  # they may move; content hashes represent them
 
 
 def kept_keys(config: RunConfig) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def copy_shipped(kind: str, name: str, file: Path) -> None:
     if name not in shipped:
         raise UserError(f"no configuration {name!r} in {named}; {nearest(name, shipped)}")
     if file.suffix not in (".yaml", ".yml"):
-        raise UserError(f"{file} does not end in .yaml, by which a file is told from a name; give it that ending.")
+        raise UserError(f"{file} does not end in .yaml, which distinguishes a file from a name; give it that ending.")
     if os.path.lexists(file):
         raise UserError(f"{file} exists, and nothing is written over it; choose another name, or remove it.")
     make_folder(file.parent)
@@ -130,7 +130,7 @@ def _plain(model: type[BaseModel], tree: Tree, path: Path) -> dict[str, Any]:
 def _read(model: type[BaseModel], kind: str, path: Path, including: tuple[Path, ...]) -> Tree:
     """The tree of a file, laid over those that it includes."""
     if path.resolve() in including:
-        raise UserError(f"{path} includes itself by way of {including[-1]}; remove one of the `{INCLUDES}` entries.")
+        raise UserError(f"{path} includes itself through {including[-1]}; remove one of the `{INCLUDES}` entries.")
     content = _read_file(path)
     includes = _includes(path, content.pop(INCLUDES, []))
     merged: Tree = {}
@@ -170,7 +170,7 @@ def _include(kind: str, path: Path, name: str) -> Path:
         return locate(kind, name, path.parent.absolute())
     except UserError as error:
         raise UserError(
-            f"{path}: `{INCLUDES}` names {name!r}, but there is no file of that name beside it; {error}"
+            f"{path}: `{INCLUDES}` names {name!r}, but there is no file of that name in its folder; {error}"
         ) from error
 
 

@@ -88,8 +88,8 @@ class MixtureOverrides(Section):
     exclude: list[str] = recipe_field([], "drop tasks that match one of these patterns (dataset, family, task)", _TASKS)
     prompts: Literal["default", "all", "original", "one"] | Annotated[int, Field(ge=1, le=MOST_PROMPTS)] = recipe_field(
         "default",
-        "templates of each dataset: what the mixture names, all, original (original-task ones), "
-        "one (the first original-task one), or a number k (k drawn by prompts_seed)",
+        "templates used of each dataset: default (what the mixture says), all, original (those for the original "
+        "task), one (the first of those), or a number k (k of them, drawn with prompts_seed)",
         _TASKS,
     )
     rate: Literal["default", "t0_cap", "proportional", "equal", "temperature"] = recipe_field(
@@ -119,7 +119,7 @@ class MixtureConfig(MixtureOverrides):
     )
     prompts_seed: int = recipe_field(
         0,
-        "draws the templates where prompts is a number; the run's seed has no part in it",
+        "seed for drawing the templates where prompts is a number; independent of the run's seed",
         _OWN,
         ge=0,
         le=LARGEST_SEED,
@@ -130,7 +130,7 @@ class MixtureConfig(MixtureOverrides):
 
 
 class DataConfig(Section):
-    """Where rows come from and how they become token rows."""
+    """Where records come from and how they become packed rows."""
 
     source: Annotated[str, ConfigPath(words=("hub",))] = execution_field(
         "hub", "`hub`, or a folder with <dataset>/<config or default>/<split>.parquet|jsonl|csv"
@@ -154,12 +154,14 @@ class DataConfig(Section):
         "error", "what to do when a dataset of the mixture is not found", _OWN
     )
     allow_empty_targets: bool = execution_field(
-        False, "go on where every target of a task teaches nothing (<NO LABEL>, blank, a null, ...)"
+        False, "accept tasks whose targets all teach nothing (<NO LABEL>, blank, a null, ...)"
     )
-    max_inputs: int = recipe_field(1024, "tokens of a row's input side", _LAUNCH, ge=1, le=MOST_TOKENS)
-    max_targets: int = recipe_field(256, "tokens of a row's target side", _LAUNCH, ge=1, le=MOST_TOKENS)
+    max_inputs: int = recipe_field(1024, "input positions of a row, in tokens", _LAUNCH, ge=1, le=MOST_TOKENS)
+    max_targets: int = recipe_field(256, "target positions of a row, in tokens", _LAUNCH, ge=1, le=MOST_TOKENS)
     packing: Literal["next_fit", "best_fit", "none"] = recipe_field(
-        "next_fit", "next_fit is the original's rule", "Mesh TensorFlow, transformer/dataset.py"
+        "next_fit",
+        "how examples are placed on rows; next_fit is the original's rule",
+        "Mesh TensorFlow, transformer/dataset.py",
     )
     workers: int = execution_field(
         2, "threads that build batches ahead of training; 0 builds them in the loop", ge=0, le=256
@@ -184,7 +186,9 @@ class ModelConfig(Section):
     )  # the token store's ids have 16 bits
     dropout: float = recipe_field(0.1, "dropout rate, in the five places of the original", _CARD, ge=0, lt=1)
     dropout_style: Literal["mesh", "elementwise"] = recipe_field(
-        "mesh", "mesh: masks shared along the length axis", "Mesh TensorFlow, transformer/transformer_layers.py"
+        "mesh",
+        "mesh: dropout masks shared along the length axis (the original); elementwise: independent ones",
+        "Mesh TensorFlow, transformer/transformer_layers.py",
     )
     attention: Literal["auto", "eager", "segment", "sdpa", "flex"] = execution_field(
         "auto", "attention backend; auto: segment on a CPU, sdpa on a GPU"
@@ -200,20 +204,18 @@ class ModelConfig(Section):
 class OptimizerConfig(Section):
     """Adafactor after Mesh TensorFlow by default. Keys left empty take the preset's value."""
 
-    name: Literal["adafactor", "adamw"] = recipe_field("adafactor", "optimizer", _CARD)
+    name: Literal["adafactor", "adamw"] = recipe_field("adafactor", "Adafactor or AdamW", _CARD)
     preset: Literal["t5", "hf"] = recipe_field(
         "t5", "adafactor: constants of Mesh TensorFlow or of transformers", _OPTIMIZE
     )
-    lr: float = recipe_field(
-        1e-3, "learning rate at its highest; adamw: at most 1", f"{_CARD}; {_LR_FILE}", ge=1e-12, le=1e38
-    )
+    lr: float = recipe_field(1e-3, "peak learning rate; adamw: at most 1", f"{_CARD}; {_LR_FILE}", ge=1e-12, le=1e38)
     schedule: Literal["constant", "linear", "inverse_sqrt"] = recipe_field(
-        "constant", "learning rate over the steps", _LR_FILE
+        "constant", "how the learning rate changes over the steps, after the warm-up", _LR_FILE
     )
     warmup: int = recipe_field(0, "steps of linear warm-up", _LR_FILE, ge=0, le=MOST)
     final_fraction: float = recipe_field(0.0, "linear: the rate falls to this fraction of lr", _LR_FILE, ge=0, le=1)
     step_offset: int = recipe_field(
-        0, "adafactor: steps that its decay clock counts as done before the first one", _OPTIMIZE, ge=0, le=MOST
+        0, "adafactor: steps that its decay schedule counts before the first one", _OPTIMIZE, ge=0, le=MOST
     )
     min_dim_size_to_factor: int | None = recipe_field(
         None, "adafactor: smallest dimension that is factored", _OPTIMIZE, ge=1, le=MOST
@@ -265,7 +267,12 @@ class LossConfig(Section):
         "padded", "padded: rows x max_targets, padding included (the original)", _TRANSFORMER
     )
     z_loss: float = recipe_field(1e-4, "weight of the squared log-partition", _TRANSFORMER, ge=0, le=100)
-    chunk: int = execution_field(1024, "target positions whose logits exist at once", ge=1, le=MOST)
+    chunk: int = execution_field(
+        1024,
+        "target positions in one chunk of the loss; the logits of one chunk at a time are in memory",
+        ge=1,
+        le=MOST,
+    )
 
 
 class CheckpointConfig(Section):
@@ -275,34 +282,38 @@ class CheckpointConfig(Section):
     keep: int = execution_field(2, "regular checkpoints kept, the newest first", ge=1, le=MOST)
     keep_every: int | None = execution_field(
         None,
-        "steps between checkpoints that stay for good, further to those of `keep`; empty: none, but with train.select "
-        "all regular ones, as it compares them",
+        "steps between checkpoints that are never removed, in addition to the newest `keep`; empty: none, or with "
+        "train.select all regular ones, as it compares them",
         ge=1,
         le=MOST,
     )
     minutes: float | None = execution_field(
         None,
-        "write a temporary checkpoint when this many minutes have passed since the last one; the next checkpoint takes "
-        "its place (so with the one that SIGTERM has written); empty: regular ones only",
+        "write a temporary checkpoint when this many minutes have passed since the last checkpoint; it is removed "
+        "when the next one is written, as is one written on SIGTERM; empty: regular ones only",
         gt=0,
         le=525_600,  # a year
     )
-    asynchronous: bool = execution_field(False, "copy the state to host memory and go on training while it is written")
+    asynchronous: bool = execution_field(
+        False, "copy the state to host memory and continue training while it is written"
+    )
 
 
 class DeepSpeedConfig(Section):
-    """What DeepSpeed is told where train.strategy is deepspeed."""
+    """Settings of DeepSpeed, for train.strategy: deepspeed."""
 
     stage: Literal[1, 2, 3] = execution_field(
-        3, "ZeRO: what is spread over the processes: 1 optimizer state, 2 gradients too, 3 parameters too"
+        3, "ZeRO stage: 1 shards the optimizer state, 2 gradients as well, 3 parameters as well"
     )
     config: dict[str, Any] = execution_field(
-        {}, "DeepSpeed's own keys, merged over the ones t0train generates; keys that the run has itself are refused"
+        {},
+        "further DeepSpeed keys, merged over the generated ones; keys that the run configuration covers itself "
+        "are refused",
     )
 
 
 class TrainConfig(Section):
-    """The loop."""
+    """Training: steps, batch, loss, precision, checkpoints, processes."""
 
     steps: int = recipe_field(12_200, "optimizer steps", f"{_CARD}; {_LAUNCH}", ge=1, le=MOST)
     batch: BatchConfig = Field(default_factory=BatchConfig)
@@ -312,16 +323,16 @@ class TrainConfig(Section):
     checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
     select: Annotated[str, ConfigPath(other="name")] = execution_field(
         "",
-        "suite of rows of training datasets, e.g. t0_selection, by which the best checkpoint is selected at the end "
-        "among all regular ones, which stay for it, or those of checkpoint.keep_every and checkpoint.keep; empty: the "
-        "newest is the run's checkpoint",
+        "suite on training datasets, e.g. t0_selection, that selects the best checkpoint at the end, among all "
+        "regular ones (kept for this) or those of checkpoint.keep_every and checkpoint.keep; empty: the newest "
+        "checkpoint is the run's",
     )
     strategy: Literal["auto", "single", "ddp", "fsdp", "hsdp", "deepspeed"] = execution_field(
         "auto", "how processes share the model; auto: fsdp for several, single for one"
     )
     replicas: int | None = execution_field(
         None,
-        "hsdp: replicas of the model, each spread over its own processes; empty: one on each machine",
+        "hsdp: replicas of the model, each sharded over its own processes; empty: one per machine",
         ge=1,
         le=10**5,
     )
@@ -330,13 +341,17 @@ class TrainConfig(Section):
         1800.0, "seconds that a process waits for the others before it gives up", gt=0, le=1e6
     )
     activation_checkpointing: Literal["none", "block", "selective"] = execution_field(
-        "none", "what a block computes again in the backward pass: nothing; all; all but matrix products with weights"
+        "none",
+        "none; block: recompute whole blocks in the backward pass; selective: recompute all but matrix products "
+        "with weights",
     )
     compile: bool = execution_field(False, "torch.compile each block; needs attention sdpa, flex or eager")
     probe_memory: bool = execution_field(
-        False, "before the first step, try the largest possible rows, so that too little memory shows at once"
+        False, "run the largest possible rows before the first step, so that a lack of memory shows at once"
     )
-    canary: bool = execution_field(True, "compare one packed row with its examples alone before the first step")
+    canary: bool = execution_field(
+        True, "packing self-check: before the first step, compare a packed row with its examples run alone"
+    )
 
     @property
     def stays_every(self) -> int | None:
@@ -354,12 +369,12 @@ class LeaksConfig(Section):
 
     held_out: Literal["families", "datasets", "rows"] = execution_field(
         "families",
-        "what of the suite the mixture must not train on, or the run does not start: families of tasks (zero-shot), "
-        "datasets, or only the scored rows",
+        "what of the suite may not be in the training mixture, else the run is refused: its families of tasks "
+        "(zero-shot), its datasets, or only the scored records (rows)",
     )
     ngram: int = execution_field(13, "words of the n-grams that `mixture check --ngrams` compares", ge=1, le=1000)
     threshold: float = execution_field(
-        0.2, "a scored row overlaps if at least this share of its n-grams stands in training rows", gt=0, le=1
+        0.2, "a scored record overlaps if at least this share of its n-grams occurs in training records", gt=0, le=1
     )
 
 

@@ -39,17 +39,17 @@ class SuiteTask(Section):
         "tokens (the original), or that sum divided by its tokens (EOS included) or by its characters",
     )
     limit: int | None = Field(
-        None, ge=1, le=MOST, description="score this many rows, drawn by a fixed seed; all when empty"
+        None, ge=1, le=MOST, description="score this many records, drawn with a fixed seed; empty: all"
     )
     metrics: list[Metric] = Field(
         [],
-        description="rank: f1 beside the accuracy; generate: any of the others, the first with intervals",
+        description="rank: f1 in addition to accuracy; generate: any of the others, the first with intervals",
     )
     references: str = Field(
-        "", description="generate: column (dotted) with all right answers, beside the template's own target"
+        "", description="generate: column (dotted) with all right answers, in addition to the template's own target"
     )
     max_new_tokens: int = Field(256, ge=1, le=MOST_TOKENS, description="generate: longest answer")
-    caveat: str = Field("", description="what to know before reading anything into the figure; shown beside it")
+    caveat: str = Field("", description="what to know before interpreting the score; shown with it")
 
     @model_validator(mode="after")
     def _keys_fit_the_kind(self) -> SuiteTask:
@@ -102,7 +102,7 @@ class SuiteConfig(Section):
     differences: list[DifferenceConfig] = Field([], description="differences between datasets of the suite")
     probes: list[Probe] = Field([], description="prompts whose answers are shown and not scored")
     data: Annotated[str, ConfigPath(words=("hub",))] = Field(
-        "", description="where the rows come from; empty: the run's data.source"
+        "", description="where the records come from; empty: the run's data.source"
     )
     catalogue: Annotated[str, ConfigPath()] = Field(
         "", description="CSV file with further datasets; empty: the run's data.catalogue"
@@ -122,14 +122,16 @@ class SuiteConfig(Section):
         for dataset, split, kind in sorted({entry for entry in entries if entries.count(entry) > 1}):
             where = "" if kind == "bigbench" else f", split: {split}"
             raise ValueError(
-                f"tasks: dataset: {dataset}{where}, kind: {kind} stands {entries.count((dataset, split, kind))} times; "
-                "name all its prompts in one entry"
+                f"tasks: dataset: {dataset}{where}, kind: {kind} is listed {entries.count((dataset, split, kind))} "
+                "times; name all its prompts in one entry"
             )
         keys = [task.dataset for task in self.tasks if task.kind != "bigbench"]
         for difference in self.differences:
             for key in (difference.of, difference.minus):
                 if keys.count(key) != 1:
-                    raise ValueError(f"differences: {key!r} stands {keys.count(key)} times in the suite, not once")
+                    raise ValueError(
+                        f"differences: {key!r} is listed {keys.count(key)} times in the suite, but must be listed once"
+                    )
         return self
 
 

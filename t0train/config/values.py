@@ -246,7 +246,7 @@ def _value(text: str, annotation: Any) -> Tree:
     tree = read_tree(text, Path.cwd())
     root = yaml.compose(text, yaml.SafeLoader)
     if root and (end := root.end_mark.index) < len(text):
-        raise ValueError(f"{text[end:]!r} stands behind its end; put the whole value in quotation marks.")
+        raise ValueError(f"{text[end:]!r} follows its end; put the whole value in quotation marks.")
     return tree
 
 

@@ -137,18 +137,18 @@ def test_keys_that_make_no_sense_are_refused(tmp_path: Path, entry: str, complai
         ("name: mine\n", "a suite needs tasks or probes"),
         (
             "name: mine\ntasks: [{dataset: a, prompts: [x]}, {dataset: b}, {dataset: a, prompts: [y]}]\n",
-            "dataset: a, split: validation, kind: rank stands 2 times",
+            "dataset: a, split: validation, kind: rank is listed 2 times",
         ),
         (
             "name: mine\ntasks: [{dataset: a, kind: bigbench}, {dataset: a, kind: bigbench, limit: 3}]\n",
-            "dataset: a, kind: bigbench stands 2 times",
+            "dataset: a, kind: bigbench is listed 2 times",
         ),
         ("name: ../../evil\nprobes: [{name: a, input: b}]\n", "found '../../evil'"),
         ("name: .mine\nprobes: [{name: a, input: b}]\n", "found '.mine'"),
         ("name: mine-untrained\nprobes: [{name: a, input: b}]\n", "'mine-untrained' ends in '-untrained'"),
         (
             "name: mine\ntasks: [{dataset: a}]\ndifferences: [{name: d, of: a, minus: b}]\n",
-            "'b' stands 0 times in the suite",
+            "'b' is listed 0 times in the suite",
         ),
     ],
 )
