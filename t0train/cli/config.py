@@ -156,11 +156,11 @@ def _names(keys: Sequence[Key]) -> list[str]:
 
 
 def _print_keys(found: Sequence[Key]) -> None:
-    has_sources = any(key.source for key in found)
-    table = ConsoleTable(["key", "default", "takes", "meaning", *(["source of T0's value"] if has_sources else [])])
+    table = ConsoleTable(["key", "default", "meaning"])
     for key in found:
         default = "(required)" if key.required else _shown(key.default)
-        table.add(key.name, default, key.takes, key.meaning, *([key.source] if has_sources else []))
+        source = f". Source of T0's value: {key.source}" if key.source else ""
+        table.add(key.name, default, f"{key.meaning}. Takes: {key.takes}{source}")
     table.show()
 
 
