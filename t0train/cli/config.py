@@ -73,7 +73,7 @@ def diff(first: Config, second: Config, as_json: Json = False) -> None:
     from t0train.config.deviations import flatten
 
     left, right = (
-        {key: value for key, value, _, _ in flatten(load_run(name))} for name in (first, second)
+        {leaf.key: leaf.value for leaf in flatten(load_run(name))} for name in (first, second)
     )  # both hold every key of the schema
     differing = {key: (left[key], right[key]) for key in left if left[key] != right[key]}
     if as_json:

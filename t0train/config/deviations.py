@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
 from t0train.config.schema import RunConfig
+from t0train.config.values import leaf_fields
 from t0train.core.hashing import content_hash
 
 
@@ -32,24 +34,35 @@ class Deviation:
         return asdict(self)
 
 
-def flatten(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, str, bool]]:
-    """Every leaf of a configuration: dotted key, value, description, and whether it belongs to the recipe."""
-    for name, field in type(config).model_fields.items():
-        value = getattr(config, name)
-        if isinstance(value, BaseModel):
-            yield from flatten(value, f"{prefix}{name}.")
-        else:
-            extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-            yield f"{prefix}{name}", value, field.description or "", extra.get("recipe") is not False
+class Leaf(NamedTuple):
+    """A key of a configuration with its value.
+
+    Attributes:
+        key: dotted.
+        value: of this configuration.
+        description: what the key means.
+        is_recipe: whether it matters to what is learned.
+    """
+
+    key: str
+    value: Any
+    description: str
+    is_recipe: bool
+
+
+def flatten(config: BaseModel) -> Iterator[Leaf]:
+    """Every key of a configuration, without sections."""
+    for key, field in leaf_fields(type(config)):
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        yield Leaf(key, attrgetter(key)(config), field.description or "", extra.get("recipe") is not False)
 
 
 def deviations(config: RunConfig) -> list[Deviation]:
     """Every recipe key whose value differs from T0's, with a sentence for the report and the model card."""
-    reference = {key: value for key, value, _, _ in flatten(RunConfig())}
     return [
-        Deviation(key, value, reference[key], _sentence(key, value, reference[key], description))
-        for key, value, description, recipe in flatten(config)
-        if recipe and value != reference[key]
+        Deviation(one.key, one.value, t0.value, _sentence(one.key, one.value, t0.value, one.description))
+        for one, t0 in zip(flatten(config), flatten(RunConfig()), strict=True)
+        if one.is_recipe and one.value != t0.value
     ]
 
 
@@ -75,7 +88,7 @@ def kept_keys(config: RunConfig) -> dict[str, Any]:
 
     `train.steps` is part of it only where the learning rate depends on it; otherwise a run may be made longer.
     """
-    kept = {key: value for key, value, _, is_recipe in flatten(config) if is_recipe and key not in _FILES}
+    kept = {leaf.key: leaf.value for leaf in flatten(config) if leaf.is_recipe and leaf.key not in _FILES}
     if config.optimizer.schedule != "linear":
         del kept["train.steps"]
     plain: dict[str, Any] = json.loads(json.dumps({**kept, "seed": config.seed}))

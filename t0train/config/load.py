@@ -14,10 +14,19 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from t0train.config.paths import ConfigPath, Located, escape, path_keys
+from t0train.config.paths import ConfigPath, Located, escape
 from t0train.config.schema import RunConfig
 from t0train.config.tree import LARGEST_FILE, Scalar, Tree, read_tree
-from t0train.config.values import Refused, dotted_keys, escape_reference, interpolate, merge, override_tree, typed
+from t0train.config.values import (
+    Refused,
+    dotted_keys,
+    escape_reference,
+    interpolate,
+    merge,
+    override_tree,
+    path_keys,
+    typed,
+)
 from t0train.core.errors import UserError, nearest
 from t0train.core.files import make_folder, write_atomic
 from t0train.core.hashing import content_hash

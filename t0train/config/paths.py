@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from pydantic import BaseModel, GetCoreSchemaHandler
+from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 _VARIABLE = re.compile(r"(\\?)\$([A-Za-z_][A-Za-z0-9_]*)")
@@ -114,18 +113,3 @@ def _absolute(text: str, folder: Path) -> str:
         )
     short = os.path.normpath(path)  # wrong where `..` follows a link to a folder
     return short if os.path.realpath(short) == os.path.realpath(path) else path
-
-
-def path_keys(model: type[BaseModel]) -> dict[str, ConfigPath]:
-    """Every key of a configuration that holds a path, or a list of paths, by its dotted name."""
-    return dict(_path_keys(model, ""))
-
-
-def _path_keys(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, ConfigPath]]:
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _path_keys(field.annotation, f"{prefix}{name}.")
-        of_items = (detail for item in get_args(field.annotation) for detail in getattr(item, "__metadata__", ()))
-        for detail in (*field.metadata, *of_items):
-            if isinstance(detail, ConfigPath):
-                yield prefix + name, detail

@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from t0train.config.load import INCLUDES
-from t0train.config.paths import ConfigPath, path_keys
+from t0train.config.paths import ConfigPath
+from t0train.config.values import path_keys
 
 _REFERENCE = {"type": "string", "pattern": r"\$\{[^}]+\}"}
 

@@ -1,7 +1,7 @@
 """YAML as a tree of texts: nothing is interpreted before it is known what its key wants, and nothing costs much.
 
 Files may come from strangers. So their size, depth and number of values are limited (aliases count as often as they
-are used), there are no tags, and a key may not stand twice in a mapping.
+are used), there are no tags, and a key may not occur twice in a mapping.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from t0train.config.paths import Located, escape, path_keys
+from t0train.config.paths import ConfigPath, Located, escape
 from t0train.config.tree import Scalar, Tree, read_tree
 from t0train.core.errors import UserError, nearest
 
@@ -120,14 +120,28 @@ def is_null(tree: Tree) -> bool:
     return isinstance(tree, Scalar) and tree.value is None
 
 
-def dotted_keys(model: type[BaseModel]) -> Iterator[str]:
-    """Every key below the sections of a model: `train.batch.rows`."""
+def leaf_fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
+    """Every key below the sections of a model, by its dotted name (`train.batch.rows`), in the schema's order."""
     for name, field in model.model_fields.items():
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from (f"{name}.{key}" for key in dotted_keys(inner))
+            yield from ((f"{name}.{key}", leaf) for key, leaf in leaf_fields(inner))
         else:
-            yield name
+            yield name, field
+
+
+def dotted_keys(model: type[BaseModel]) -> list[str]:
+    """The dotted names of every key of a model."""
+    return [key for key, _ in leaf_fields(model)]
+
+
+def path_keys(model: type[BaseModel]) -> dict[str, ConfigPath]:
+    """Every key of a model that holds a path, or a list of paths, by its dotted name."""
+    found: dict[str, ConfigPath] = {}
+    for key, field in leaf_fields(model):
+        of_items = (detail for item in get_args(field.annotation) for detail in getattr(item, "__metadata__", ()))
+        found |= ((key, detail) for detail in (*field.metadata, *of_items) if isinstance(detail, ConfigPath))
+    return found
 
 
 def _argument(kinds: list[Any], containers: tuple[type, ...], index: int) -> Any:

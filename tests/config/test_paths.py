@@ -11,8 +11,7 @@ from pydantic import BaseModel
 
 from t0train.config import RunConfig, SuiteConfig, dump_config, load_config, load_yaml, locate
 from t0train.config.load import configs_folder
-from t0train.config.paths import path_keys
-from t0train.config.values import branches, dotted_keys
+from t0train.config.values import branches, dotted_keys, path_keys
 from t0train.core.errors import UserError
 from t0train.evals.session import Request
 from t0train.mixture.definition import MixtureFile
