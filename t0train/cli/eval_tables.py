@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from t0train.core.console import ConsoleTable
 from t0train.core.text import printable
-from t0train.results.display import percent, prompt_remarks, with_interval
+from t0train.results.display import difference_cells, percent, prompt_remarks, selection_table, with_interval
 
 if TYPE_CHECKING:
     from t0train.results.results_json import EvalResults, GeneratedScore, RankedScore, Selection
@@ -18,12 +18,10 @@ _OVER_PROMPTS = ("median [quartiles]", "mean [95 %]", "min - max")
 
 def print_selection(selection: Selection) -> None:
     """A line for every checkpoint, and the one that was selected."""
-    datasets = list(selection.candidates[0].medians)
-    table = _table(f"Checkpoints on {selection.suite}: median over prompts in %", ["step"], ["mean", *datasets])
-    for one in selection.candidates:
-        chosen = " selected" if one.step == selection.step else ""
-        medians = [percent(one.medians[dataset]) for dataset in datasets]
-        table.add(f"{one.step:,}{chosen}", percent(one.score), *medians)
+    header, rows = selection_table(selection)
+    table = ConsoleTable(header, header[1:], f"Checkpoints on {selection.suite}: median over prompts in %")
+    for one, (step, *figures) in zip(selection.candidates, rows, strict=True):
+        table.add(f"{step} selected" if one.step == selection.step else step, *figures)
     table.show()
     for dataset, reason in selection.left_out.items():
         print(printable(f"left out: {dataset}: {reason}"))
@@ -113,14 +111,7 @@ def _beside_constant(values: Mapping[str, float], baselines: Mapping[str, Mappin
 def _print_differences(results: EvalResults) -> None:
     table = _table("Differences in points", ["difference", "of", "minus"], ["rows", "median [95 %]", "mean [95 %]"])
     for found in results.differences:
-        table.add(
-            found.name,
-            found.of,
-            found.minus,
-            str(found.items),
-            with_interval(found.median, found.median_interval),
-            with_interval(found.mean, found.mean_interval),
-        )
+        table.add(found.name, found.of, found.minus, *difference_cells(found))
     table.show()
 
 

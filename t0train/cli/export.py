@@ -34,7 +34,7 @@ def command(
     from t0train.evals import fingerprint
     from t0train.mixture import by_dataset
     from t0train.model import export_model, load_model, open_run_checkpoint
-    from t0train.report import card_header, card_text
+    from t0train.report import TrainedDataset, card_header, card_text
 
     found = open_run_checkpoint(run, step)
     if found is None:
@@ -45,16 +45,15 @@ def command(
     model = load_model(found.path)
     say(f"{model.report}{' (selected)' if found.run.selected_step() == found.step else ''}")
     mixture = _mixture(found.config)
-    rows = [
-        {
-            "dataset": f"{row.dataset}/{row.subset}".rstrip("/"),
-            "templates": row.templates,
-            "probability": row.probability,
-        }
+    datasets = [
+        TrainedDataset(f"{row.dataset}/{row.subset}".rstrip("/"), row.templates, row.probability)
         for row in (by_dataset(mixture.table()) if mixture else [])
     ]
     hub_ids = [dataset.hub_id for dataset in mixture.datasets if dataset.hub_id] if mixture else []
-    text, header = card_text(found.run.path, found.step, rows, fingerprint(model)), card_header(found.run.path, hub_ids)
+    text, header = (
+        card_text(found.run.path, found.step, datasets, fingerprint(model)),
+        card_header(found.run.path, hub_ids),
+    )
     print(export_model(model, out, found.vocabulary.path, text, header))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from t0train.cli.completion import complete_config, complete_override
-from t0train.core.console import print_json, say, show_records
+from t0train.core.console import ConsoleTable, print_json, say, show_records
 from t0train.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -208,19 +208,14 @@ def _report_document(
 
 def _print_overlaps(report: OverlapReport) -> None:
     """One line per dataset of the suite, then the rows that share most, then what could not be compared."""
-    rows = [
-        {
-            "scored": f"{found.dataset} {found.split}",
-            "rows": found.rows,
-            "too short": found.short,
-            f"share a {report.ngram}-gram": found.touched if found.short < found.rows else "-",
-            f"share {report.threshold:.0%} of them": found.overlapping if found.short < found.rows else "-",
-            "training datasets": ", ".join(f"{key} ({count:,})" for key, count in list(found.sources.items())[:5]),
-        }
-        for found in report.overlaps
-    ]
-    if rows:
-        show_records(rows)
+    from t0train.results.display import overlap_counts, overlap_sources
+
+    counts = ["rows", "too short", f"share a {report.ngram}-gram", f"share {report.threshold:.0%} of them"]
+    table = ConsoleTable(["scored", *counts, "training datasets"], counts, is_plain=True, keeps_numbers=True)
+    for found in report.overlaps:
+        table.add(f"{found.dataset} {found.split}", *overlap_counts(found), overlap_sources(found, most=5))
+    if report.overlaps:
+        table.show()
     for found in report.overlaps:
         for text in found.examples:
             print(

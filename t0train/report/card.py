@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from t0train.config import deviations as from_t0
 from t0train.config import load_config
 from t0train.core.run_folder import RunFolder
-from t0train.report.elements import Part, Picture, Section, Sentences, Table
-from t0train.report.render import markdown_sections
-from t0train.report.run_data import RunData, read_run, suites
-from t0train.report.sections.accuracy import accuracy, every_prompt
-from t0train.report.sections.configuration import deviations
-from t0train.report.sections.findings import findings
-from t0train.report.sections.published import published_beside
+from t0train.report.page import PageSection, PageTable, Part, Picture, Sentences, markdown_sections
+from t0train.report.run_data import RunData, read_run
+from t0train.report.sections.accuracy import accuracy_section, every_prompt_section
+from t0train.report.sections.answers import generated_section, probes_section
+from t0train.report.sections.caveats import (
+    caveats_section,
+    missing_section,
+    remarks_section,
+    shared_texts_section,
+)
+from t0train.report.sections.comparison import checkpoints_section, dataset_differences_section
+from t0train.report.sections.configuration import deviations_section
+from t0train.report.sections.published import published_section
 from t0train.results import EvalResults
 
-_NOT_FOR_CARDS = {"Mistakes under the worst prompts"}
+_FINDINGS = (
+    published_section,
+    generated_section,
+    dataset_differences_section,
+    caveats_section,
+    remarks_section,
+    shared_texts_section,
+    checkpoints_section,
+    probes_section,
+    missing_section,
+)
+"""Those sections of a report that a card has, too."""
+
+
+class TrainedDataset(NamedTuple):
+    """A dataset of the training mixture: its prompts, and the probability that an example is drawn from it."""
+
+    dataset: str
+    templates: int
+    probability: float
 
 
 def card_header(run: Path, hub_ids: Sequence[str]) -> str:
@@ -29,7 +54,7 @@ def card_header(run: Path, hub_ids: Sequence[str]) -> str:
 
     Args:
         run: run folder.
-        hub_ids: repositories that the training rows come from.
+        hub_ids: repositories that the training data come from.
     """
     start = read_run(run).recipe.model.init_from or "random"
     entries: dict[str, Any] = {"language": "en", "tags": ["t5", "t0", "zero-shot", "multitask-prompted-training"]}
@@ -41,13 +66,13 @@ def card_header(run: Path, hub_ids: Sequence[str]) -> str:
     return text
 
 
-def card_text(run: Path, step: int, mixture: Sequence[Mapping[str, Any]], weights: str = "") -> str:
-    """The part of the card that a run folder tells, as Markdown.
+def card_text(run: Path, step: int, mixture: Sequence[TrainedDataset], weights: str = "") -> str:
+    """The part of the card that a run folder knows, as Markdown.
 
     Args:
         run: run folder.
         step: of the checkpoint that is exported; results of other checkpoints are left out.
-        mixture: a row for each training dataset: its key `dataset`, `templates` and `probability`; empty if unknown.
+        mixture: the training datasets; empty if unknown.
         weights: fingerprint of the weights that are exported; results of others are left out. Empty if unknown.
 
     Raises:
@@ -60,16 +85,14 @@ def card_text(run: Path, step: int, mixture: Sequence[Mapping[str, Any]], weight
         resolved = load_config(RunFolder(run).config)
         found = replace(found, deviations=tuple(deviation.sentence for deviation in from_t0(resolved)))
     scored = replace(found, results=own)
+    runs = [scored]
     sections = [
-        Section("Training data", _data(scored, mixture)),
-        Section("Training", [_recipe(scored, step)]),
-        Section("Differences from T0's training", deviations(scored, [scored])),
-        Section(
-            "Results", _without_pictures(accuracy([scored])) if suites([scored]) else [_not_evaluated(found, step)]
-        ),
-        Section("Beside published results", published_beside([scored])),
-        *(section for section in findings([scored]) if section.title not in _NOT_FOR_CARDS),
-        Section("Every prompt", every_prompt([scored]) if suites([scored]) else []),
+        PageSection("Training data", _data(scored, mixture)),
+        PageSection("Training", [_recipe(scored, step)]),
+        replace(deviations_section(runs), title="Differences from T0's training"),
+        PageSection("Results", _accuracies(scored) if own else [_not_evaluated(found, step)]),
+        *(build(runs) for build in _FINDINGS),
+        *([every_prompt_section(runs)] if own else []),
     ]
     return markdown_sections([section for section in sections if section.parts])
 
@@ -78,23 +101,23 @@ def _are_of(results: EvalResults, weights: str) -> bool:
     return not weights or results.model.weights in ("", weights)
 
 
-def _data(run: RunData, mixture: Sequence[Mapping[str, Any]]) -> list[Part]:
+def _data(run: RunData, mixture: Sequence[TrainedDataset]) -> list[Part]:
     name, starts = run.recipe.mixture.name, run.starts
     lines = [f"Mixture {name}, hash {starts[-1].mixture}." if starts and starts[-1].mixture else f"Mixture {name}."]
     lines += [f"{remark}." for event in starts for remark in event.remarks]
     parts: list[Part] = [Sentences(lines)]
     if mixture:
         rows = [
-            (str(row["dataset"]), f"{row['templates']}", f"{100 * row['probability']:.2f}")
-            for row in sorted(mixture, key=lambda row: -row["probability"])
+            (one.dataset, f"{one.templates}", f"{100 * one.probability:.2f}")
+            for one in sorted(mixture, key=lambda one: -one.probability)
         ]
         parts.append(
-            Table(("dataset", "prompts", "share of examples in %"), rows, folded=len(rows) > 12, title="Mixture")
+            PageTable(("dataset", "prompts", "share of examples in %"), rows, folded=len(rows) > 12, title="Mixture")
         )
     return parts
 
 
-def _recipe(run: RunData, step: int) -> Table:
+def _recipe(run: RunData, step: int) -> PageTable:
     """The keys of the recipe that matter most, and what was seen until the step."""
     recipe, steps = run.recipe, [event for event in run.steps if event.step <= step]
     model, data, train, optimizer = recipe.model, recipe.data, recipe.train, recipe.optimizer
@@ -112,7 +135,7 @@ def _recipe(run: RunData, step: int) -> Table:
         ("target tokens seen", f"{sum(event.tokens for event in steps):,}"),
         ("configuration", run.config_hash),
     ]
-    return Table(("", ""), [(key, str(value)) for key, value in rows], names=2)
+    return PageTable(("", ""), [(key, str(value)) for key, value in rows], names=2)
 
 
 def _not_evaluated(run: RunData, step: int) -> Sentences:
@@ -121,5 +144,6 @@ def _not_evaluated(run: RunData, step: int) -> Sentences:
     return Sentences([f"The checkpoint of step {step:,} was not evaluated.{elsewhere}"])
 
 
-def _without_pictures(parts: Sequence[Part]) -> list[Part]:
-    return [part for part in parts if not isinstance(part, Picture)]
+def _accuracies(run: RunData) -> list[Part]:
+    """The tables of the report's section, without its figures."""
+    return [part for part in accuracy_section([run]).parts if not isinstance(part, Picture)]

@@ -68,7 +68,7 @@ class Panel(NamedTuple):
     boxes: Sequence[Box]
 
 
-class Share(NamedTuple):
+class TaskShare(NamedTuple):
     """One task: fractions of all examples drawn so far."""
 
     task: str
@@ -142,7 +142,7 @@ def render(figure: Figure) -> tuple[str, bytes]:
     return svg.getvalue().decode(), png.getvalue()
 
 
-def curves(runs: Sequence[RunData], panels: Sequence[Curve]) -> Figure | None:
+def draw_curves(runs: Sequence[RunData], panels: Sequence[Curve]) -> Figure | None:
     """Values of events over steps, a panel for each key that some run has logged; None when none has.
 
     Many points are drawn faintly with their running mean on top.
@@ -191,8 +191,8 @@ def _line(axis: Axes, steps: Floats, values: Floats, index: int, name: str, smoo
     axis.plot(steps, values, color=colour(index), label=name, marker="o" if len(values) == 1 else "")
 
 
-def task_shares(shares: Sequence[Share]) -> Figure:
-    """Share of the examples drawn from each task beside its probability, the most probable task first.
+def draw_task_shares(shares: Sequence[TaskShare]) -> Figure:
+    """Share of the examples drawn from each task, and its probability, the most probable task first.
 
     The grey bar spans 95 % of what independent draws give. Up to 60 tasks are named.
     """
@@ -220,7 +220,7 @@ def task_shares(shares: Sequence[Share]) -> Figure:
     return figure
 
 
-def accuracy_boxes(panels: Sequence[Panel]) -> Figure:
+def draw_accuracies(panels: Sequence[Panel]) -> Figure:
     """Accuracy over prompts, one panel for each dataset, a box for each model with a dot for each prompt."""
     import matplotlib.pyplot as plt
     from matplotlib.patches import Patch

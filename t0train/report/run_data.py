@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
+import numpy as np
 from pydantic import ConfigDict, Field
 
 from t0train.config import RunConfig, load_config, run_identity
@@ -18,8 +19,18 @@ from t0train.core.hashing import content_hash, file_sha256
 from t0train.core.run_folder import MANIFEST, UNTRAINED, RunFolder, step_name
 from t0train.results import EvalResults, OverlapReport, Record, Selection, check_record, read_record
 from t0train.results.record import MOST, Count, Many, Share
+from t0train.results.statistics import Scored
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 R = TypeVar("R")
+Items: TypeAlias = dict[tuple[str, str], dict[str, Scored]]
+"""By dataset and split: for each task the rows and their scores."""
+
+_ITEM_FILES = {"scores.parquet": "right", "generations.parquet": "score"}
+"""With the column that holds an item's score."""
+_ITEM_COLUMNS = {"dataset": "string", "split": "string", "task": "string", "row": "int64"}
 
 
 class LoggedEvent(Record):
@@ -122,7 +133,7 @@ class RunData:
     Attributes:
         name: of the run; with its folder where runs of one name are compared.
         folder: the run folder.
-        config: the resolved configuration as it stands in its file.
+        config: the resolved configuration as its file has it.
         recipe: the keys of it that reports show.
         deviations: a sentence for each key that differs from T0's recipe; None: the folder has no deviations.json.
         starts: the log's events of starting processes.
@@ -152,13 +163,17 @@ class RunData:
         """Content hash of the resolved configuration."""
         return content_hash(self.config)
 
+    def items(self, suite: str) -> Items:
+        """Every scored item of a suite that the run was evaluated on. Raises as `read_items`."""
+        return read_items(RunFolder(self.folder).results(suite), self.results[suite].files)
+
 
 def read_run(folder: Path, step: int | None = None) -> RunData:
     """Read a run folder; what has not been written yet (no step, no evaluation) is simply empty.
 
     Args:
         folder: run folder.
-        step: take the results of this checkpoint where a suite has some of it beside those of the final one.
+        step: take the results of this checkpoint where a suite has some of it besides those of the final one.
 
     Raises:
         UserError: the folder is no run folder, one of its files is damaged, or results in it are of another run.
@@ -192,7 +207,7 @@ def read_run(folder: Path, step: int | None = None) -> RunData:
 
 
 def read_runs(folders: Sequence[Path]) -> list[RunData]:
-    """Read several run folders; runs that share a name are told apart by their folders.
+    """Read several run folders; runs that share a name get that of their folder, too.
 
     Raises:
         UserError: as `read_run`, or one folder twice.
@@ -247,3 +262,69 @@ def _read_log(path: Path) -> Iterator[LoggedEvent]:
 def suites(runs: Sequence[RunData]) -> list[str]:
     """Names of the suites that at least one run was evaluated on."""
     return sorted({suite for run in runs for suite in run.results})
+
+
+def results_of(runs: Sequence[RunData], suite: str) -> Iterator[tuple[RunData, EvalResults]]:
+    """The runs that were evaluated on a suite, with their results."""
+    for run in runs:
+        if suite in run.results:
+            yield run, run.results[suite]
+
+
+def read_items(folder: Path, digests: Mapping[str, str]) -> Items:
+    """All items of an evaluation folder; empty if it holds no Parquet file.
+
+    Args:
+        folder: that results.json is in.
+        digests: SHA-256 of the Parquet files, as results.json names them.
+
+    Raises:
+        UserError: a file that is damaged, or is not the one that results.json names.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found: Items = {}
+    for name, column in _ITEM_FILES.items():
+        path = folder / name
+        if not path.is_file() and name not in digests:
+            continue
+        _check_digest(path, digests.get(name))
+        try:
+            table = pq.read_table(path, columns=[*_ITEM_COLUMNS, column])
+            table = table.cast(pa.schema([*_ITEM_COLUMNS.items(), (column, "float64")]))
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise UserError(f"{path} is damaged: {error}") from error
+        _add_items(found, table, column, path)
+    return found
+
+
+def _check_digest(path: Path, expected: str | None) -> None:
+    if not path.is_file():
+        what = "is missing, but the results.json in its folder names it"
+    elif expected is None:
+        what = "is not named by the results.json in its folder"
+    elif file_sha256(path) != expected:
+        what = "is not the file that the results.json in its folder names (other SHA-256)"
+    else:
+        return
+    raise UserError(f"{path} {what}: it is of another evaluation or was changed; evaluate again with `t0train eval`.")
+
+
+def _add_items(found: Items, table: pa.Table, column: str, path: Path) -> None:
+    keys = [table[name].to_numpy(zero_copy_only=False) for name in ("dataset", "split", "task")]
+    rows, scores = table["row"].to_numpy(), table[column].to_numpy()
+    if any(table[name].null_count for name in table.column_names):
+        raise UserError(f"{path} is damaged: it holds empty cells.")
+    if not ((scores >= 0) & (scores <= 1)).all() or (rows < 0).any():
+        raise UserError(f"{path} is damaged: scores are between 0 and 1, rows not negative.")
+    changes = np.zeros(len(rows), dtype=bool)
+    for values in keys:
+        changes[1:] |= values[1:] != values[:-1]
+    for part in np.split(np.arange(len(rows)), np.flatnonzero(changes)):
+        if len(part):
+            dataset, split, task = (str(values[part[0]]) for values in keys)
+            tasks = found.setdefault((dataset, split), {})
+            if task in tasks or len(np.unique(rows[part])) < len(part):
+                raise UserError(f"{path} is damaged: a row of {dataset} {split} is there twice under task {task}.")
+            tasks[task] = (rows[part], scores[part])

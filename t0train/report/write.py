@@ -10,19 +10,46 @@ from t0train.core.console import say
 from t0train.core.errors import UserError
 from t0train.core.files import refuse_linked_folders, remove_leftovers, write_atomic
 from t0train.core.lock import hold_folder
-from t0train.report.elements import Picture, Section
-from t0train.report.render import html, markdown
+from t0train.report.page import PageSection, Picture, html, markdown
 from t0train.report.run_data import RunData, read_runs
-from t0train.report.sections.accuracy import Headline, accuracy, every_prompt, headlines
-from t0train.report.sections.comparison import comparison
-from t0train.report.sections.configuration import deviations, differing_keys, overview
-from t0train.report.sections.findings import findings
-from t0train.report.sections.published import published_beside
-from t0train.report.sections.training import curves, packing, tasks_drawn
+from t0train.report.sections.accuracy import Headline, accuracy_section, every_prompt_section, headlines
+from t0train.report.sections.answers import generated_section, mistakes_section, probes_section
+from t0train.report.sections.caveats import (
+    caveats_section,
+    missing_section,
+    remarks_section,
+    shared_texts_section,
+)
+from t0train.report.sections.comparison import checkpoints_section, comparison_section, dataset_differences_section
+from t0train.report.sections.configuration import deviations_section, runs_section
+from t0train.report.sections.published import published_section
+from t0train.report.sections.training import packing_section, tasks_section, training_section
+
+_SECTIONS = (
+    runs_section,
+    accuracy_section,
+    comparison_section,
+    published_section,
+    generated_section,
+    dataset_differences_section,
+    caveats_section,
+    remarks_section,
+    shared_texts_section,
+    checkpoints_section,
+    probes_section,
+    mistakes_section,
+    missing_section,
+    training_section,
+    tasks_section,
+    packing_section,
+    deviations_section,
+    every_prompt_section,
+)
+"""In the order of the page."""
 
 
 class Report(NamedTuple):
-    """A report that was written: the path of its HTML page, and the accuracies that stand in it."""
+    """A report that was written: the path of its HTML page, and the accuracies in it."""
 
     page: Path
     headlines: list[Headline]
@@ -47,7 +74,7 @@ def write_report(runs: str | Path | Sequence[str | Path], out: str | Path | None
 
 
 def build_report(runs: str | Path | Sequence[str | Path], out: str | Path | None = None) -> Report:
-    """As `write_report`, with the accuracies that stand in the report."""
+    """As `write_report`, with the accuracies in the report."""
     folders = [Path(runs)] if isinstance(runs, str | Path) else [Path(run) for run in runs]
     if not folders:
         raise UserError("a report needs at least one run folder.")
@@ -69,18 +96,6 @@ def build_report(runs: str | Path | Sequence[str | Path], out: str | Path | None
     return Report(out / "report.html", headlines(found))
 
 
-def build_sections(runs: Sequence[RunData]) -> list[Section]:
+def build_sections(runs: Sequence[RunData]) -> list[PageSection]:
     """All sections of the report on these runs that have anything to say."""
-    sections = [
-        Section("Runs", [overview(runs), *differing_keys(runs)]),
-        Section("Accuracy", accuracy(runs)),
-        Section("Comparison", comparison(runs)),
-        Section("Beside published results", published_beside(runs)),
-        *findings(runs),
-        Section("Training", curves(runs)),
-        Section("Tasks drawn", [part for run in runs for part in tasks_drawn(run, runs)]),
-        Section("Packing", packing(runs)),
-        Section("Deviations from T0", [part for run in runs for part in deviations(run, runs)]),
-        Section("Every prompt", every_prompt(runs)),
-    ]
-    return [section for section in sections if section.parts]
+    return [section for section in (build(runs) for build in _SECTIONS) if section.parts]

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from t0train.results.results_json import GeneratedPromptScore, GeneratedScore, RankedPromptScore, RankedScore
+from t0train.results.results_json import (
+    DatasetDifference,
+    GeneratedPromptScore,
+    GeneratedScore,
+    Overlap,
+    RankedPromptScore,
+    RankedScore,
+    Selection,
+)
 
 NOTHING = "-"
 """Stands in a table where there is no value."""
@@ -25,6 +33,37 @@ def with_interval(value: float, interval: tuple[float, float] | None) -> str:
     if interval is None:
         return percent(value)
     return f"{percent(value)} [{percent(interval[0])}, {percent(interval[1])}]"
+
+
+def selection_table(selection: Selection) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: each compared checkpoint with its mean over datasets and their medians over prompts, in %."""
+    datasets = list(selection.candidates[0].medians)
+    rows = [
+        [f"{one.step:,}", percent(one.score), *(percent(one.medians.get(key)) for key in datasets)]
+        for one in selection.candidates
+    ]
+    return ["step", "mean", *datasets], rows
+
+
+def difference_cells(found: DatasetDifference) -> tuple[str, str, str]:
+    """Number of items, median and mean of a difference between datasets, in points."""
+    median, mean = (found.median, found.median_interval), (found.mean, found.mean_interval)
+    return f"{found.items:,}", with_interval(*median), with_interval(*mean)
+
+
+def overlap_counts(found: Overlap) -> tuple[str, str, str, str]:
+    """Rows of a dataset: all, those too short, and those that share one n-gram, or many, with training rows."""
+    rows, short, touched, overlapping = (
+        f"{number:,}" for number in (found.rows, found.short, found.touched, found.overlapping)
+    )
+    return (rows, short, NOTHING, NOTHING) if found.short == found.rows else (rows, short, touched, overlapping)
+
+
+def overlap_sources(found: Overlap, most: int | None = None) -> str:
+    """The training datasets that rows are shared with, `most` of them."""
+    if found.short == found.rows:
+        return NOTHING
+    return ", ".join(f"{key} ({rows:,})" for key, rows in list(found.sources.items())[:most]) or "none"
 
 
 class PromptRemark(NamedTuple):

@@ -83,7 +83,7 @@ def test_held_out_is_said_of_each_run_alike_in_table_and_figure(write_run: Write
     assert [cells(text, "movies", "test[:200]", name)[3] for name in standings] == ["no", "yes", "unknown"]
     [panel] = panels(read_runs(runs), "demo")
     assert panel.dataset == "movies (one: not held out; three: held out: unknown)"
-    assert "three: what its training shares with the suite could not be told" in text
+    assert "three: what its training shares with the suite was not known" in text
 
 
 def test_baselines_are_those_of_each_run(write_run: WriteRun) -> None:

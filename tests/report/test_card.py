@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from t0train.report import card_header, card_text
+from t0train.report import TrainedDataset, card_header, card_text
 from tests.report.conftest import WriteRun, results, step_event
 
 MIXTURE = [
-    {"dataset": "glue/mrpc", "templates": 7, "probability": 0.25},
-    {"dataset": "imdb", "templates": 11, "probability": 0.75},
+    TrainedDataset("glue/mrpc", templates=7, probability=0.25),
+    TrainedDataset("imdb", templates=11, probability=0.75),
 ]
 EVENTS = [
     {"kind": "start", "mixture": "0123abcd", "probabilities": {"a": 1.0}, "remarks": ["dropped: c"]},

@@ -170,7 +170,7 @@ def test_names_from_outside_are_escaped(write_run: WriteRun, tmp_path: Path) -> 
     assert len(re.findall(r"(?<!\\)\|", row)) == 8  # seven columns, whatever the name holds
 
 
-def test_figures_beside_the_page_are_svg_and_png(page: Path, markdown: str) -> None:
+def test_figures_in_the_folder_of_the_page_are_svg_and_png(page: Path, markdown: str) -> None:
     out = page.parent
     linked = re.findall(r"\]\((\S+\.png)\)", markdown)
     assert linked == ["accuracy-demo.png", "training.png", "tasks.png", "packing.png"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from t0train.report import figures
-from t0train.report.elements import Part, Sentences, Table, picture
+from t0train.report.page import PageSection, PageTable, Part, Sentences, picture
 from t0train.report.run_data import RunData, suites
 from t0train.results.display import NOTHING, percent, with_interval
 from t0train.results.results_json import EvalResults, RankedPromptScore, RankedScore
@@ -30,7 +30,7 @@ class Headline(NamedTuple):
     mean_interval: tuple[float, float]
 
 
-def datasets(results: EvalResults | None) -> dict[tuple[str, str], RankedScore]:
+def ranked_datasets(results: EvalResults | None) -> dict[tuple[str, str], RankedScore]:
     """The ranked entries of results by (dataset, split)."""
     return {entry.key: entry for entry in results.tasks} if results else {}
 
@@ -43,7 +43,7 @@ def headlines(runs: Sequence[RunData]) -> list[Headline]:
 def _of_suite(runs: Sequence[RunData], suite: str) -> Iterator[Headline]:
     for dataset, split in evaluated(runs, suite):
         for run in runs:
-            entry = datasets(run.results.get(suite)).get((dataset, split))
+            entry = ranked_datasets(run.results.get(suite)).get((dataset, split))
             if entry is None:
                 continue
             before = before_training(run, suite, entry)
@@ -65,29 +65,33 @@ def _of_suite(runs: Sequence[RunData], suite: str) -> Iterator[Headline]:
 
 
 def before_training(run: RunData, suite: str, entry: RankedScore) -> RankedScore | None:
-    """The untrained model's entry beside that of a dataset; None if there is none, or one of other rows or prompts."""
+    """The untrained model's entry for the same rows and prompts; None if there is none."""
     before = untrained_entry(run, suite, entry)
-    return before if before and _question(before) == _question(entry) else None
+    return before if before and _conditions(before) == _conditions(entry) else None
 
 
-def _question(entry: RankedScore) -> tuple[object, ...]:
-    """What decides whether two figures can stand beside each other: rows, prompts, and how answers are judged."""
+def _conditions(entry: RankedScore) -> tuple[object, ...]:
+    """What must be equal for two figures to be compared: rows, prompts, and how answers are judged."""
     prompts = sorted((prompt.task, prompt.identity) for prompt in entry.prompts)
     return (entry.rows, entry.revision, entry.normalise, prompts)
 
 
 def untrained_entry(run: RunData, suite: str, entry: RankedScore) -> RankedScore | None:
     """The untrained model's entry for the same dataset and split, of whatever rows."""
-    return datasets(run.untrained.get(suite)).get(entry.key)
+    return ranked_datasets(run.untrained.get(suite)).get(entry.key)
 
 
 def evaluated(runs: Sequence[RunData], suite: str) -> list[tuple[str, str]]:
     """(dataset, split) pairs of a suite that any run has results for, each once, in the suite's order."""
-    return list(dict.fromkeys(key for run in runs for key in datasets(run.results.get(suite))))
+    return list(dict.fromkeys(key for run in runs for key in ranked_datasets(run.results.get(suite))))
 
 
-def accuracy(runs: Sequence[RunData]) -> list[Part]:
+def accuracy_section(runs: Sequence[RunData]) -> PageSection:
     """One table and one figure for each suite, and what they mean."""
+    return PageSection("Accuracy", _of_suites(runs))
+
+
+def _of_suites(runs: Sequence[RunData]) -> list[Part]:
     if not suites(runs):
         return [Sentences(["No evaluation yet: run `t0train eval` on the run folder, then write the report again."])]
     lines = headlines(runs)
@@ -118,7 +122,7 @@ def accuracy(runs: Sequence[RunData]) -> list[Part]:
         model = ("run",) if len(runs) > 1 else ()
         header = ("dataset", "split", *model, *column, "prompts", "rows", "median", "mean", "chance", "majority")
         names = 2 + len(model) + len(column)
-        parts.append(Table((*header, *untrained), rows, title=f"Suite {suite}, accuracy in %", names=names))
+        parts.append(PageTable((*header, *untrained), rows, title=f"Suite {suite}, accuracy in %", names=names))
         parts += _further_metrics(runs, suite)
         parts.append(Sentences([_scored(run, suite) for run in runs if suite in run.results]))
         if apart := [sentence for run in runs for sentence in _other_rows(run, suite)]:
@@ -126,7 +130,7 @@ def accuracy(runs: Sequence[RunData]) -> list[Part]:
         if column:
             parts.append(Sentences([sentence for run in runs for sentence in _shared(run, suite)]))
         caption = "Accuracy over prompts: a box for each model, in the order of the legend, a dot for each prompt."
-        parts.append(picture(f"accuracy-{suite}", caption, figures.accuracy_boxes(panels(runs, suite))))
+        parts.append(picture(f"accuracy-{suite}", caption, figures.draw_accuracies(panels(runs, suite))))
     if not parts:
         return []
     parts.append(
@@ -148,7 +152,7 @@ def held_out(run: RunData, suite: str) -> dict[str, str]:
     if suite not in run.results:
         return {}
     found = run.results[suite].not_held_out
-    keys = [dataset for dataset, _ in datasets(run.results[suite])]
+    keys = [dataset for dataset, _ in ranked_datasets(run.results[suite])]
     if found is None:
         return dict.fromkeys(keys, "unknown")
     kinds = {key: one.kind for key, one in found.items()}
@@ -163,7 +167,7 @@ def _shared(run: RunData, suite: str) -> Iterator[str]:
         return
     found = run.results[suite].not_held_out
     if found is None:
-        yield f"{run.name}: what its training shares with the suite could not be told when it was evaluated."
+        yield f"{run.name}: what its training shares with the suite was not known when it was evaluated."
     yield from (f"{run.name}: {one.sentence}." for one in (found or {}).values())
 
 
@@ -182,11 +186,11 @@ def _remark(runs: Sequence[RunData], suite: str, dataset: str) -> str:
 
 
 def _further_metrics(runs: Sequence[RunData], suite: str) -> list[Part]:
-    """What else the suite asks for, e.g. F1, beside what guesses and constant answers get by it."""
+    """The further metrics of the suite, e.g. F1, and what guesses and constant answers get by them."""
     rows = []
     for dataset, split in evaluated(runs, suite):
         for run in runs:
-            entry = datasets(run.results.get(suite)).get((dataset, split))
+            entry = ranked_datasets(run.results.get(suite)).get((dataset, split))
             for metric, over_prompts in entry.metrics.items() if entry else ():
                 assert entry is not None
                 baselines = entry.metric_baselines.get(metric, {})
@@ -202,24 +206,24 @@ def _further_metrics(runs: Sequence[RunData], suite: str) -> list[Part]:
     if not rows:
         return []
     header = ("dataset", "split", *(["run"] if len(runs) > 1 else []), "metric", "median", "mean", "chance", "majority")
-    return [Table(header, rows, title=f"Suite {suite}, further metrics in %", names=len(header) - 4)]
+    return [PageTable(header, rows, title=f"Suite {suite}, further metrics in %", names=len(header) - 4)]
 
 
 def _scored(run: RunData, suite: str) -> str:
     results = run.results[suite]
     step, limit = results.model.step, results.limit
     model = f"the checkpoint of step {step:,}" if step is not None else results.model.name
-    said = f"{run.name}: {model} was scored" + (f", on at most {limit:,} rows of each dataset." if limit else ".")
+    sentence = f"{run.name}: {model} was scored" + (f", on at most {limit:,} rows of each dataset." if limit else ".")
     last = run.steps[-1].step if run.steps else 0
     if step is not None and step < last and not results.model.selected:
-        said += f" The run has been trained on since, to step {last:,}."
-    return said
+        sentence += f" The run has been trained on since, to step {last:,}."
+    return sentence
 
 
 def _other_rows(run: RunData, suite: str) -> Iterator[str]:
     """Say so where the untrained model was evaluated on other rows or prompts, and is left out therefore."""
     apart: dict[str, list[str]] = {}
-    for entry in datasets(run.results.get(suite)).values():
+    for entry in ranked_datasets(run.results.get(suite)).values():
         before = untrained_entry(run, suite, entry)
         if before and not before_training(run, suite, entry):
             same_rows = (before.rows, before.revision) == (entry.rows, entry.revision)
@@ -238,7 +242,7 @@ def panels(runs: Sequence[RunData], suite: str) -> list[figures.Panel]:
         boxes = []
         for index, run in enumerate(runs):
             before = f"{run.name}, untrained" if len(runs) > 1 else "untrained"
-            scored = datasets(run.results.get(suite)).get((dataset, split))
+            scored = ranked_datasets(run.results.get(suite)).get((dataset, split))
             if scored is None:
                 continue
             for name, is_trained, entry in (
@@ -254,20 +258,20 @@ def panels(runs: Sequence[RunData], suite: str) -> list[figures.Panel]:
     return drawn
 
 
-def every_prompt(runs: Sequence[RunData]) -> list[Part]:
+def every_prompt_section(runs: Sequence[RunData]) -> PageSection:
     """A folded table of prompts for each dataset."""
     parts: list[Part] = []
     for run in runs:
         owner = f"{run.name}, " if len(runs) > 1 else ""
         for suite, results in run.results.items():
-            for key, entry in datasets(results).items():
+            for key, entry in ranked_datasets(results).items():
                 before = before_training(run, suite, entry)
                 untrained = {prompt.task: prompt.accuracy for prompt in before.prompts} if before else {}
                 parts.append(_prompts(f"{owner}{suite}: {key[0]} {key[1]}", entry, untrained))
-    return parts or [Sentences(["No evaluation yet."])]
+    return PageSection("Every prompt", parts or [Sentences(["No evaluation yet."])])
 
 
-def _prompts(title: str, entry: RankedScore, untrained: dict[str, float]) -> Table:
+def _prompts(title: str, entry: RankedScore, untrained: dict[str, float]) -> PageTable:
     """The prompts of a dataset; columns of further metrics and of remarks only where there are any."""
     prompts = entry.prompts
     metrics = list(dict.fromkeys(metric for prompt in prompts for metric in prompt.metrics))
@@ -292,7 +296,7 @@ def _prompts(title: str, entry: RankedScore, untrained: dict[str, float]) -> Tab
         for prompt in prompts
     ]
     rows += [(name, *[NOTHING] * (len(header) - 1), f"not ranked: {reason}") for name, reason in left_out]
-    return Table((*header, *["remarks"] * notes), rows, title=title, notes=notes, folded=True)
+    return PageTable((*header, *["remarks"] * notes), rows, title=title, notes=notes, folded=True)
 
 
 def _remarks(prompt: RankedPromptScore) -> str:

@@ -1,24 +1,17 @@
-"""Runs beside each other: differences from the first one, on the same rows under the same prompts."""
+"""Comparisons, all paired: runs with the first one, datasets with each other, the checkpoints of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from t0train.core.errors import UserError
-from t0train.core.hashing import file_sha256
-from t0train.core.run_folder import RunFolder
-from t0train.report.elements import Part, Sentences, Table
-from t0train.report.run_data import RunData, suites
-from t0train.results.display import with_interval
+from t0train.report.page import PageSection, PageTable, Part, Sentences
+from t0train.report.run_data import RunData, results_of, suites
+from t0train.results.display import difference_cells, selection_table, with_interval
 from t0train.results.results_json import Difference, EvalResults, GeneratedScore, RankedScore
 from t0train.results.statistics import Scored, paired_difference
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _HEADER = ("dataset", "split", "run", "prompts", "rows", "median", "mean", "median: 0 outside")
 _EXPLAINED = (
@@ -28,15 +21,6 @@ _EXPLAINED = (
     "of the mean holds. Every interval is for its dataset alone, nothing is corrected for their number: where two runs "
     "are alike on all of twenty datasets, expect 0 to be outside for one of them."
 )
-
-Items: TypeAlias = dict[tuple[str, str], dict[str, Scored]]
-"""By dataset and split: for each task the rows and their scores."""
-
-_FILES = {"scores.parquet": "right", "generations.parquet": "score"}
-"""With the column that holds an item's score."""
-
-_COLUMNS = {"dataset": "string", "split": "string", "task": "string", "row": "int64"}
-
 
 Entry: TypeAlias = RankedScore | GeneratedScore
 
@@ -48,22 +32,23 @@ class _Compared(NamedTuple):
     remarks: list[str]
 
 
-def comparison(runs: Sequence[RunData]) -> list[Part]:
+def comparison_section(runs: Sequence[RunData]) -> PageSection:
     """Every run minus the first one, on the rows and prompts that both were scored on, and what is not compared."""
     parts: list[Part] = []
     for suite in suites(runs):
         base, *others = [run for run in runs if suite in run.results]
         compared = [_against(run, base, suite) for run in others]
         if rows := [row for one in compared for row in one.rows]:
-            parts.append(Table(_HEADER, rows, title=f"Suite {suite}: points more than {base.name}", names=3))
+            parts.append(PageTable(_HEADER, rows, title=f"Suite {suite}: points more than {base.name}", names=3))
         if remarks := [remark for one in compared for remark in one.remarks]:
             parts.append(Sentences(remarks))
-    return [*parts, Sentences([_EXPLAINED])] if any(isinstance(part, Table) for part in parts) else parts
+    explained = [Sentences([_EXPLAINED])] if any(isinstance(part, PageTable) for part in parts) else []
+    return PageSection("Comparison", [*parts, *explained])
 
 
 def _against(run: RunData, base: RunData, suite: str) -> _Compared:
     ours, theirs = (_entries(one.results[suite]) for one in (run, base))
-    our_items, their_items = (_items(one, suite) for one in (run, base))
+    our_items, their_items = (one.items(suite) for one in (run, base))
     same_words = any(_same_prompts(ours[key], theirs[key]) for key in ours.keys() & theirs.keys())
     rows: list[tuple[str, ...]] = []
     reasons: dict[str, list[str]] = {}
@@ -108,10 +93,6 @@ def _against(run: RunData, base: RunData, suite: str) -> _Compared:
         remarks += _other_draws(pair, run.results[suite], base.results[suite])
     remarks += [f"{pair}, not compared: {', '.join(names)}: {reason}." for reason, names in reasons.items()]
     return _Compared(rows, remarks)
-
-
-def _items(run: RunData, suite: str) -> Items:
-    return read_items(RunFolder(run.folder).results(suite), run.results[suite].files)
 
 
 def _entries(results: EvalResults) -> dict[tuple[str, str, type[Entry]], Entry]:
@@ -163,65 +144,6 @@ def _draw(results: EvalResults) -> str:
     return (f"at most {limit:,} rows of each dataset" if limit else "all rows") + f" (seed {results.seed})"
 
 
-def read_items(folder: Path, digests: Mapping[str, str]) -> Items:
-    """All items of an evaluation folder; empty if it holds no Parquet file.
-
-    Args:
-        folder: where results.json lies.
-        digests: SHA-256 of the Parquet files, as results.json names them.
-
-    Raises:
-        UserError: a file that is damaged, or is not the one that results.json names.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    found: Items = {}
-    for name, column in _FILES.items():
-        path = folder / name
-        if not path.is_file() and name not in digests:
-            continue
-        _check_digest(path, digests.get(name))
-        try:
-            table = pq.read_table(path, columns=[*_COLUMNS, column])
-            table = table.cast(pa.schema([*_COLUMNS.items(), (column, "float64")]))
-        except (OSError, ValueError, pa.ArrowException) as error:
-            raise UserError(f"{path} is damaged: {error}") from error
-        _add(found, table, column, path)
-    return found
-
-
-def _check_digest(path: Path, expected: str | None) -> None:
-    if not path.is_file():
-        what = "is missing, but the results.json beside it names it"
-    elif expected is None:
-        what = "is not named by the results.json beside it"
-    elif file_sha256(path) != expected:
-        what = "is not the file that the results.json beside it names (other SHA-256)"
-    else:
-        return
-    raise UserError(f"{path} {what}: it is of another evaluation or was changed; evaluate again with `t0train eval`.")
-
-
-def _add(found: Items, table: pa.Table, column: str, path: Path) -> None:
-    keys = [table[name].to_numpy(zero_copy_only=False) for name in ("dataset", "split", "task")]
-    rows, scores = table["row"].to_numpy(), table[column].to_numpy()
-    if any(table[name].null_count for name in table.column_names):
-        raise UserError(f"{path} is damaged: it holds empty cells.")
-    if not ((scores >= 0) & (scores <= 1)).all() or (rows < 0).any():
-        raise UserError(f"{path} is damaged: scores are between 0 and 1, rows not negative.")
-    changes = np.zeros(len(rows), dtype=bool)
-    for values in keys:
-        changes[1:] |= values[1:] != values[:-1]
-    for part in np.split(np.arange(len(rows)), np.flatnonzero(changes)):
-        if len(part):
-            dataset, split, task = (str(values[part[0]]) for values in keys)
-            tasks = found.setdefault((dataset, split), {})
-            if task in tasks or len(np.unique(rows[part])) < len(part):
-                raise UserError(f"{path} is damaged: a row of {dataset} {split} stands twice under task {task}.")
-            tasks[task] = (rows[part], scores[part])
-
-
 def paired(first: dict[str, Scored], second: dict[str, Scored], seed: int) -> tuple[int, Difference] | None:
     """Number of shared prompts, and the first model minus the second on the items that both have under these.
 
@@ -239,3 +161,28 @@ def paired(first: dict[str, Scored], second: dict[str, Scored], seed: int) -> tu
     if not pairs:
         return None
     return len(pairs), paired_difference([one for one, _ in pairs], [other for _, other in pairs], seed)
+
+
+def dataset_differences_section(runs: Sequence[RunData]) -> PageSection:
+    """Differences between datasets, as suites define them."""
+    rows = [
+        (entry.name, entry.of, entry.minus, run.name, *difference_cells(entry))
+        for suite in suites(runs)
+        for run, results in results_of(runs, suite)
+        for entry in results.differences
+    ]
+    header = ("difference", "of", "minus", "run", "rows", "median", "mean")
+    table = PageTable(header, rows, title="In points, with 95 % intervals of a paired bootstrap over rows", names=4)
+    return PageSection("Differences between datasets", [table] if rows else [])
+
+
+def checkpoints_section(runs: Sequence[RunData]) -> PageSection:
+    """The checkpoints of a run that were compared, and the selected one."""
+    parts: list[Part] = []
+    for run in runs:
+        for suite, selection in run.selections.items():
+            header, rows = selection_table(selection)
+            parts.append(PageTable(header, rows, title=f"{run.name}, {suite}: median over prompts in %"))
+            left_out = [f"left out: {key}: {reason}" for key, reason in selection.left_out.items()]
+            parts.append(Sentences([f"Step {selection.step:,} was selected: {selection.rule}.", *left_out]))
+    return PageSection("Checkpoints compared", parts)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from t0train.report.elements import Part, Sentences, Table
+from t0train.report.page import PageSection, PageTable, Part, Sentences
 from t0train.report.run_data import RunData, suites
 from t0train.results.display import NOTHING, percent, with_interval
 from t0train.results.results_json import DatasetDifference, GeneratedScore, RankedScore
@@ -32,7 +32,7 @@ class Published(NamedTuple):
         mean: over prompts.
         prompts: how many, as far as known.
         standing: as published, quoted second hand, or recalled.
-        source: where it stands.
+        source: where it was read.
         note: what to know about it.
     """
 
@@ -48,34 +48,53 @@ class Published(NamedTuple):
     note: str
 
 
+class _Line(NamedTuple):
+    """A line of the file: one statistic, in %."""
+
+    model: str
+    dataset: str
+    minus: str
+    metric: str
+    statistic: str
+    value: str
+    prompts: str
+    read: str
+    source: str
+    note: str
+
+
 @lru_cache(maxsize=1)
 def published_results() -> Sequence[Published]:
     """All of them, in the order of the file."""
+    found: dict[tuple[str, ...], list[_Line]] = {}
     with Path(__file__).with_name("published.csv").open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    found: dict[tuple[str, ...], dict[str, str]] = {}
-    for row in rows:
-        # by source, too: what is remembered must not hide behind what was read elsewhere; and by the set of prompts
-        key = tuple(row[name] for name in ("model", "dataset", "minus", "source", "prompts"))
-        one = found.setdefault(key, dict(row, note=""))
-        one[row["statistic"]] = row["value"]
-        if row["note"] not in one["note"]:
-            one["note"] = "; ".join(filter(None, [one["note"], row["note"]]))
-    return [
-        Published(
-            model=row["model"],
-            dataset=row["dataset"],
-            minus=row["minus"],
-            metric=row["metric"],
-            median=float(row["median"]) / 100 if "median" in row else None,
-            mean=float(row["mean"]) / 100 if "mean" in row else None,
-            prompts=row["prompts"],
-            standing=_STANDING[row["read"]],
-            source=row["source"],
-            note=row["note"],
-        )
-        for row in found.values()
-    ]
+        for values in csv.DictReader(stream):
+            line = _Line(**values)
+            # by source, too: what is remembered must not hide what was read elsewhere; and by the set of prompts
+            key = (line.model, line.dataset, line.minus, line.source, line.prompts)
+            found.setdefault(key, []).append(line)
+    return [_published(lines) for lines in found.values()]
+
+
+def _published(lines: Sequence[_Line]) -> Published:
+    """The statistics of one model on one dataset."""
+    first, note = lines[0], ""
+    for line in lines:
+        if line.note not in note:
+            note = "; ".join(filter(None, [note, line.note]))
+    statistics = {line.statistic: float(line.value) / 100 for line in lines}
+    return Published(
+        model=first.model,
+        dataset=first.dataset,
+        minus=first.minus,
+        metric=first.metric,
+        median=statistics.get("median"),
+        mean=statistics.get("mean"),
+        prompts=first.prompts,
+        standing=_STANDING[first.read],
+        source=first.source,
+        note=note,
+    )
 
 
 def published_on(dataset: str, minus: str = "") -> list[Published]:
@@ -83,8 +102,12 @@ def published_on(dataset: str, minus: str = "") -> list[Published]:
     return [row for row in published_results() if (row.dataset, row.minus) == (dataset, minus)]
 
 
-def published_beside(runs: Sequence[RunData]) -> list[Part]:
+def published_section(runs: Sequence[RunData]) -> PageSection:
     """For each suite a table of our runs and of published models, dataset by dataset."""
+    return PageSection("Published results", _tables(runs))
+
+
+def _tables(runs: Sequence[RunData]) -> list[Part]:
     parts: list[Part] = []
     for suite in suites(runs):
         groups: dict[tuple[str, str, str], list[tuple[str, ...]]] = {}  # by name, dataset, and dataset subtracted
@@ -99,7 +122,7 @@ def published_beside(runs: Sequence[RunData]) -> list[Part]:
                 rows += [*own, *(_others(name, row) for row in published)]
         if rows:
             header = ("dataset", "model", "standing", "prompts", "median", "mean", "source and note")
-            parts.append(Table(header, rows, title=f"Suite {suite}, in %", names=3, notes=1, folded=True))
+            parts.append(PageTable(header, rows, title=f"Suite {suite}, in %", names=3, notes=1, folded=True))
     if parts:
         parts.append(
             Sentences(

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from t0train.report import figures
-from t0train.report.elements import Part, Sentences, picture
-from t0train.report.figures import Share
+from t0train.report.figures import TaskShare
+from t0train.report.page import PageSection, Part, Sentences, picture
 from t0train.report.run_data import RunData
 
 _TRAINING = (
@@ -21,9 +21,13 @@ _TRAINING = (
 )
 
 
-def curves(runs: Sequence[RunData]) -> list[Part]:
+def training_section(runs: Sequence[RunData]) -> PageSection:
     """Loss, learning rate, gradient norm, size of updates and speed over steps."""
-    figure = figures.curves(runs, _TRAINING)
+    return PageSection("Training", _curves(runs))
+
+
+def _curves(runs: Sequence[RunData]) -> list[Part]:
+    figure = figures.draw_curves(runs, _TRAINING)
     if figure is None:
         return [Sentences(["No training step has been logged yet."])]
     parts: list[Part] = [
@@ -47,18 +51,22 @@ def _speed(run: RunData) -> str:
     return f"{run.name}: {stated} (median of {len(events)} measurements)."
 
 
-def tasks_drawn(run: RunData, runs: Sequence[RunData]) -> list[Part]:
+def tasks_section(runs: Sequence[RunData]) -> PageSection:
     """How often each task was drawn, and how often it should have been."""
+    return PageSection("Tasks drawn", [part for run in runs for part in _tasks_drawn(run, runs)])
+
+
+def _tasks_drawn(run: RunData, runs: Sequence[RunData]) -> list[Part]:
     shares = task_shares(run)
     if not shares:
         return [Sentences([f"{run.name}: no draws have been logged yet."])]
     remarks = [f"{run.name}: {remark}." for event in run.starts for remark in event.remarks]
     title = f"tasks-{runs.index(run)}" if len(runs) > 1 else "tasks"
-    caption = f"{run.name}: share of the examples drawn from each task, beside its probability in the mixture."
-    return [Sentences([*remarks, _draws(run, shares)]), picture(title, caption, figures.task_shares(shares))]
+    caption = f"{run.name}: share of the examples drawn from each task, and its probability in the mixture."
+    return [Sentences([*remarks, _draws(run, shares)]), picture(title, caption, figures.draw_task_shares(shares))]
 
 
-def _draws(run: RunData, shares: Sequence[Share]) -> str:
+def _draws(run: RunData, shares: Sequence[TaskShare]) -> str:
     inside = sum(share.low <= share.drawn <= share.high for share in shares)
     worst = max(shares, key=lambda share: share.surprise)
     never = sum(share.drawn == 0 for share in shares)
@@ -75,13 +83,14 @@ _FILL = (
 )
 
 
-def packing(runs: Sequence[RunData]) -> list[Part]:
+def packing_section(runs: Sequence[RunData]) -> PageSection:
     """The share of the slots of packed rows that hold tokens."""
-    figure = figures.curves(runs, _FILL)
+    figure = figures.draw_curves(runs, _FILL)
     if figure is None:
-        return [Sentences(["No packed row has been logged yet."])]
+        return PageSection("Packing", [Sentences(["No packed row has been logged yet."])])
     caption = "Share of the slots of a step's rows that hold tokens; the rest is padding."
-    return [picture("packing", caption, figure), Sentences([_fill(run) for run in runs if run.steps])]
+    filled = Sentences([_fill(run) for run in runs if run.steps])
+    return PageSection("Packing", [picture("packing", caption, figure), filled])
 
 
 def _fill(run: RunData) -> str:
@@ -96,7 +105,7 @@ def _fill(run: RunData) -> str:
     )
 
 
-def task_shares(run: RunData) -> list[Share]:
+def task_shares(run: RunData) -> list[TaskShare]:
     """The tasks of the mixture, the most probable first; empty before the first step or without probabilities."""
     starts = [event.probabilities for event in run.starts if event.probabilities]
     drawn: Counter[str] = Counter()
@@ -110,5 +119,5 @@ def task_shares(run: RunData) -> list[Share]:
     for task in sorted(probabilities, key=lambda name: (-probabilities[name], name)):
         expected = probabilities[task]
         margin = 1.96 * math.sqrt(expected * (1 - expected) / total)
-        shares.append(Share(task, expected, drawn[task] / total, max(0.0, expected - margin), expected + margin))
+        shares.append(TaskShare(task, expected, drawn[task] / total, max(0.0, expected - margin), expected + margin))
     return shares

@@ -1,4 +1,4 @@
-"""Runs beside each other: only what is the same is subtracted, and the rest is named."""
+"""Runs compared: only what is the same is subtracted, and the rest is named."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ import pytest
 
 from t0train.core.errors import UserError
 from t0train.report import write_report
-from t0train.report.sections.comparison import paired, read_items
+from t0train.report.run_data import read_items
+from t0train.report.sections.comparison import paired
 from tests.report.conftest import WriteRun, cells, markdown, results, section
 
 Scores = dict[str, dict[int, float]]
@@ -157,10 +158,9 @@ def test_figures_do_not_depend_on_the_hash_seed(write_run: WriteRun, tmp_path: P
     scores = [{f"task {k}": dict(enumerate(draw.random(30).tolist())) for k in range(12)} for _ in range(2)]
     runs = [scored_run(write_run, name, some) for name, some in zip(("one", "two"), scores, strict=True)]
     code = (
-        "import sys; from pathlib import Path; from t0train.report.sections.comparison import paired, read_items\n"
-        "from t0train.report import read_run\n"
-        "files = lambda run: read_run(Path(run)).results['demo'].files\n"
-        "read = lambda run: read_items(Path(run) / 'eval/demo', files(run))\n"
+        "import sys; from pathlib import Path; from t0train.report import read_run\n"
+        "from t0train.report.sections.comparison import paired\n"
+        "read = lambda run: read_run(Path(run)).items('demo')\n"
         "one, two = (read(run)['movies', 'test[:200]'] for run in sys.argv[1:])\n"
         "print(repr(paired(one, two, 0)))"
     )
@@ -196,7 +196,7 @@ def test_a_scores_file_of_another_evaluation_is_refused(write_run: WriteRun, tmp
     with pytest.raises(UserError, match=r"one/eval/demo/scores\.parquet is not the file that .*other SHA-256"):
         write_report([one, two], tmp_path / "refused")
     own.unlink()
-    with pytest.raises(UserError, match=r"scores\.parquet is missing, but the results\.json beside it names it"):
+    with pytest.raises(UserError, match=r"scores\.parquet is missing, but the results\.json in its folder names it"):
         write_report([one, two], tmp_path / "refused")
     assert not (tmp_path / "refused").exists()
 
@@ -205,7 +205,9 @@ def test_a_scores_file_that_results_do_not_name_is_refused(write_run: WriteRun, 
     one, two = (scored_run(write_run, name, {"p": {1: 1.0}}) for name in ("one", "two"))
     path = two / "eval" / "demo" / "results.json"
     path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "files"}))
-    with pytest.raises(UserError, match=r"two/eval/demo/scores\.parquet is not named by the results\.json beside it"):
+    with pytest.raises(
+        UserError, match=r"two/eval/demo/scores\.parquet is not named by the results\.json in its folder"
+    ):
         write_report([one, two], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

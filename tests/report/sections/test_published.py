@@ -1,4 +1,4 @@
-"""Runs beside published results; what else evaluations found."""
+"""Runs and published results; what else evaluations found."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.report.conftest import WriteRun, cells, markdown, results, section
 CSV = Path(__file__).resolve().parents[3] / "t0train" / "report" / "sections" / "published.csv"
 
 
-def test_published_values_stand_beside_ours_with_their_standing(write_run: WriteRun, tmp_path: Path) -> None:
+def test_published_values_are_listed_with_ours_and_say_where_they_are_from(write_run: WriteRun, tmp_path: Path) -> None:
     """Read: T0's card on CrowS-Pairs, 59.2 and 83.8. Recalled: T0's 33.58 and 33.65 on HellaSwag, of the appendix."""
     run = write_run(suites={"demo": results({"crows_pairs": [0.5], "hellaswag": [0.3], "movies": [0.5]})})
-    text = section(markdown([run], tmp_path / "out"), "Beside published results")
+    text = section(markdown([run], tmp_path / "out"), "Published results")
     ours = cells(text, "crows_pairs", "demo")
     assert [ours[2], *ours[3:5], ours[6]] == ["this report", "1", "50.0 [47.0, 53.0]", "200 rows of test[:200]"]
     read = cells(text, "crows_pairs", "T0")
