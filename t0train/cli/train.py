@@ -109,7 +109,7 @@ def _train(config: RunConfig, resume: str, force_new_mixture: bool) -> tuple[Run
         for remark in config_remarks(config):
             say(f"remark: {remark}")
     if selection:
-        from t0train.evals.selection import training_part
+        from t0train.evals.checkpoint_selection import training_part
 
         training_part(selection, config)  # refuses a suite that cannot select before the run, not after it
     result = train(config, resume, force_new_mixture=force_new_mixture)

@@ -22,8 +22,8 @@ from t0train.core.errors import UserError
 from t0train.core.hashing import content_hash, generator
 from t0train.core.text import read_json
 from t0train.data import Vocabulary
-from t0train.evals.ranking import Item
-from t0train.evals.suites import SuiteEntry, draw_rows, task_files
+from t0train.evals.eval_config import SuiteEntry, draw_rows, task_files
+from t0train.evals.rank import Item
 
 _PREFIXES = {
     "task_prefix": "",

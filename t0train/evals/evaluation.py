@@ -12,13 +12,13 @@ import pyarrow.compute as pc
 from t0train.config import SuiteConfig
 from t0train.core.console import progress
 from t0train.data import Vocabulary
-from t0train.evals.answerer import Answerer
-from t0train.evals.jobs import build_jobs
+from t0train.evals.datasets import build_jobs
+from t0train.evals.prediction_cache import Answerer
 from t0train.evals.ranked import evaluate_choices
-from t0train.evals.results import GENERATIONS, SCORES, Results, encode_tables
 from t0train.evals.written import evaluate_texts
 from t0train.model import T5, check_vocabulary_size
 from t0train.results import EvaluatedModel
+from t0train.results.results_folder import GENERATIONS, SCORES, Results, encode_tables
 from t0train.results.results_json import DatasetDifference, ProbeAnswer
 from t0train.results.statistics import Scored, paired_difference
 from t0train.tasks import Dataset

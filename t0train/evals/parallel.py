@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 from t0train.core.console import progress
 from t0train.core.errors import UserError
 from t0train.core.processes import follow_parent, no_interrupts_for_children
-from t0train.evals.answerer import Answerer
-from t0train.evals.jobs import Job, build_jobs
+from t0train.evals.datasets import Job, build_jobs
 from t0train.evals.models import open_model, open_vocabulary
+from t0train.evals.prediction_cache import Answerer
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from t0train.config.suite import Normalise
 from t0train.core.hashing import content_hash
 from t0train.data import Vocabulary
-from t0train.evals.answerer import Answerer
-from t0train.evals.jobs import Job
-from t0train.evals.ranked_prompts import RankedPrompt
-from t0train.evals.ranking import MAX_INPUTS, MAX_TARGETS, Scores, Tokens
-from t0train.evals.results import SCORES
-from t0train.evals.suites import SINGLE_CHOICE, SuiteEntry
+from t0train.evals.datasets import Job, RankedPrompt
+from t0train.evals.eval_config import SINGLE_CHOICE, SuiteEntry
+from t0train.evals.prediction_cache import Answerer
+from t0train.evals.rank import MAX_INPUTS, MAX_TARGETS, Scores, Tokens
+from t0train.results.results_folder import SCORES
 from t0train.results.results_json import Mistake, RankedPromptScore, RankedScore
 from t0train.results.statistics import Answers, f1_of_prompts, mean_baselines, over_prompts, summarise
 

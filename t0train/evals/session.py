@@ -14,14 +14,14 @@ from t0train.core.errors import UserError
 from t0train.core.files import refuse_linked_folders, remove_leftovers
 from t0train.core.lock import hold_folder
 from t0train.core.run_folder import RunFolder, similar_folders, step_of
-from t0train.evals.answerer import fingerprint
 from t0train.evals.evaluation import evaluate_model
 from t0train.evals.models import model_name, open_model, refuse_no_model
 from t0train.evals.parallel import Work, answer_in_processes
-from t0train.evals.results import RESULTS, Results, check_folder
+from t0train.evals.prediction_cache import fingerprint
 from t0train.mixture import build_mixture, describe_leaks, leaks_of_run
 from t0train.model import run_config_of
 from t0train.results import EvaluatedModel
+from t0train.results.results_folder import RESULTS, Results, check_folder
 from t0train.results.results_json import NotHeldOut
 from t0train.tasks import load_catalogue
 

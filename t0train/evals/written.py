@@ -8,12 +8,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from t0train.evals.answerer import Answerer
-from t0train.evals.jobs import Job
+from t0train.evals.datasets import Job, TextPrompt
+from t0train.evals.eval_config import SuiteEntry
 from t0train.evals.metrics import constant_answer, corpus_bleu, item_scores
-from t0train.evals.results import GENERATIONS
-from t0train.evals.suites import SuiteEntry
-from t0train.evals.texts import TextPrompt
+from t0train.evals.prediction_cache import Answerer
+from t0train.results.results_folder import GENERATIONS
 from t0train.results.results_json import GeneratedPromptScore, GeneratedScore
 from t0train.results.statistics import mean_baselines, over_prompts, spread_over_prompts
 

@@ -22,7 +22,7 @@ from huggingface_hub import ModelCard
 from t0train.cli.main import main
 from t0train.data import load_vocabulary
 from t0train.evals import open_model, rank
-from t0train.evals.answerer import fingerprint
+from t0train.evals.prediction_cache import fingerprint
 from t0train.model import export_model, load_model
 from tests.evals.films import ROWS, train_on_films, train_vocabulary, write_films
 

@@ -17,8 +17,8 @@ from t0train.evals import Results, evaluate_model
 from t0train.evals.bigbench import read_task
 from t0train.model import to_huggingface
 from tests.evals.conftest import small_model
-from tests.evals.test_evaluate import with_scorer
-from tests.evals.test_ranking import one_choice_at_a_time
+from tests.evals.test_evaluation import with_scorer
+from tests.evals.test_rank import one_choice_at_a_time
 
 COLOURS = {
     "name": "colours",

@@ -11,7 +11,7 @@ import pytest
 from t0train.config import SuiteConfig
 from t0train.core.errors import UserError
 from t0train.data import Vocabulary, load_vocabulary
-from t0train.evals import evaluate_model, jobs
+from t0train.evals import datasets, evaluate_model
 from tests.evals.conftest import small_model
 from tests.evals.films import CATALOGUE, ROWS, train_vocabulary, write_films
 from tests.evals.test_bigbench import COLOURS, write
@@ -83,7 +83,7 @@ def test_rows_that_change_while_an_evaluation_reads_them_are_refused(
 ) -> None:
     """Results would pair the identity of some rows with scores of others."""
     before = identities(films, vocabulary)
-    real = getattr(jobs, kind)
+    real = getattr(datasets, kind)
     rows = films / "data" / "films" / "default" / "validation.jsonl"
     task = films / "data" / "bigbench" / BIG / "task.json"
 
@@ -95,7 +95,7 @@ def test_rows_that_change_while_an_evaluation_reads_them_are_refused(
         return read
 
     with monkeypatch.context() as patch:
-        patch.setattr(jobs, kind, read_after_a_change)
+        patch.setattr(datasets, kind, read_after_a_change)
         with pytest.raises(UserError, match="changed while they were being read"):
             identities(films, vocabulary)
     assert changed(before, identities(films, vocabulary)) > {"films", f"bigbench/{BIG}"}

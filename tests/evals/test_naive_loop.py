@@ -24,8 +24,8 @@ from t0train.prompts import load_templates
 from t0train.tasks import load_catalogue, open_table
 from tests.evals.conftest import small_model
 from tests.evals.test_bigbench import ROWS as BIG_BENCH
-from tests.evals.test_evaluate import AT_HAND
-from tests.evals.test_ranking import one_choice_at_a_time
+from tests.evals.test_evaluation import AT_HAND
+from tests.evals.test_rank import one_choice_at_a_time
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from t0train.config import SuiteConfig
 from t0train.core.errors import UserError
 from t0train.data import Vocabulary
 from t0train.evals import Results, evaluate_model
-from t0train.evals.suites import SINGLE_CHOICE
+from t0train.evals.eval_config import SINGLE_CHOICE
 from t0train.results import EvaluatedModel
 from t0train.results.results_json import RankedPromptScore
 from t0train.tasks import Dataset
@@ -130,7 +130,7 @@ def test_an_accuracy_of_nothing_is_explained(
 ) -> None:
     """A scorer that prefers the first choice, where the second is right."""
     scores = lambda model, items, **_: [-np.arange(len(choices), dtype=float) for _, choices in items]  # noqa: E731
-    monkeypatch.setattr("t0train.evals.answerer.rank_tokens", scores)
+    monkeypatch.setattr("t0train.evals.prediction_cache.rank_tokens", scores)
     results = score(tmp_path, vocabulary, [{"label": 1}] * 3)
     assert only(results).accuracy == 0
     print_results(results, prompts=False)

@@ -18,10 +18,9 @@ import pytest
 from t0train.config import SuiteConfig, SuiteTask
 from t0train.core.errors import UserError
 from t0train.core.run_folder import RunFolder
-from t0train.evals import Request, evaluate_into, open_model, select_checkpoint
-from t0train.evals import answerer as answerer_module
-from t0train.evals.answerer import fingerprint
-from t0train.evals.ranking import rank_tokens
+from t0train.evals import Request, evaluate_into, open_model, prediction_cache, select_checkpoint
+from t0train.evals.prediction_cache import fingerprint
+from t0train.evals.rank import rank_tokens
 from t0train.model import T5, find_weights
 from tests.at_once import after_waiting, killed_while_writing
 from tests.evals.conftest import small_model
@@ -67,13 +66,13 @@ class Counter:
 def test_a_killed_evaluation_continues(run: Path, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = evaluated(tmp_path / "whole", run, suite)
     rank = rank_tokens
-    monkeypatch.setattr(answerer_module, "rank_tokens", Counter(rank, most=2))
+    monkeypatch.setattr(prediction_cache, "rank_tokens", Counter(rank, most=2))
     with pytest.raises(KeyboardInterrupt):
         evaluated(tmp_path / "killed", run, suite)
     assert not (tmp_path / "killed" / "results.json").exists()
     for expected in (1, 0):  # of three ranked tasks
         counter = Counter(rank)
-        monkeypatch.setattr(answerer_module, "rank_tokens", counter)
+        monkeypatch.setattr(prediction_cache, "rank_tokens", counter)
         assert evaluated(tmp_path / "killed", run, suite) == whole
         assert counter.tasks == expected
     for name in ("scores.parquet", "generations.parquet"):
@@ -85,7 +84,7 @@ def test_answers_of_another_model_or_other_rows_or_a_damaged_file_are_not_used(
 ) -> None:
     def asked(source: Path, **options: Any) -> int:
         counter = Counter(rank)
-        monkeypatch.setattr(answerer_module, "rank_tokens", counter)
+        monkeypatch.setattr(prediction_cache, "rank_tokens", counter)
         evaluated(tmp_path / "out", source, suite, **options)
         return counter.tasks
 
@@ -165,7 +164,7 @@ def test_answers_of_another_scorer_or_backend_are_asked_for_again(
         return len(list((tmp_path / "out" / "answers").glob("*/*.json")))
 
     assert files() == files() == 4
-    monkeypatch.setattr(answerer_module, "SCORER_VERSION", answerer_module.SCORER_VERSION + 1)
+    monkeypatch.setattr(prediction_cache, "SCORER_VERSION", prediction_cache.SCORER_VERSION + 1)
     assert files() == 8
     monkeypatch.setattr(T5, "backend", lambda *_, **__: "eager")
     assert files() == 11  # the texts are written by transformers' own
@@ -261,7 +260,7 @@ def test_the_best_checkpoint_is_selected(run: Path, tmp_path: Path, monkeypatch:
         sign = 1.0 if fingerprint(model) == first else -1.0
         return [sign * np.array([0.0, 1.0, -1.0][: len(choices)]) for _, choices in items]
 
-    monkeypatch.setattr(answerer_module, "rank_tokens", by_weights)
+    monkeypatch.setattr(prediction_cache, "rank_tokens", by_weights)
     suite = copy.parent / "suite.yaml"
     suite.write_text("name: choose\ntasks:\n  - {dataset: films, prompts: [good or bad]}\n  - {dataset: imdb}\n")
     request = Request(str(copy), str(suite))
@@ -281,7 +280,7 @@ def test_the_best_checkpoint_is_selected(run: Path, tmp_path: Path, monkeypatch:
     written = json.loads((copy / "eval" / "choose" / "selection.json").read_text())
     assert written["step"] == 1
     assert json.loads((copy / "eval" / "choose" / "results.json").read_text())["model"]["step"] == 1
-    monkeypatch.setattr(answerer_module, "rank_tokens", Counter(rank, most=0))  # all has been answered
+    monkeypatch.setattr(prediction_cache, "rank_tokens", Counter(rank, most=0))  # all has been answered
     training = request.load_suite().model_copy(update={"tasks": request.load_suite().tasks[:1]})
     assert evaluate_into(request.default_folder(training), request, training).model.step == 1
 
@@ -298,7 +297,7 @@ def test_every_entry_of_a_dataset_counts(run: Path, tmp_path: Path, monkeypatch:
         "  - {dataset: films, split: 'validation[:2]', kind: generate, metrics: [exact_match], max_new_tokens: 2}\n"
     )
     first = lambda model, items, **_: [-np.arange(len(choices), dtype=float) for _, choices in items]  # noqa: E731
-    monkeypatch.setattr(answerer_module, "rank_tokens", first)
+    monkeypatch.setattr(prediction_cache, "rank_tokens", first)
     request = Request(str(copy), str(suite))
     selection = select_checkpoint(request, request.load_suite())
     for one in selection.candidates:

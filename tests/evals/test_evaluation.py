@@ -294,7 +294,7 @@ def with_scorer(monkeypatch: pytest.MonkeyPatch, score: Callable[[str, int, list
             score(place[1], int(place[2]), choices) for place, (_, choices) in zip(places, items, strict=True) if place
         ]
 
-    monkeypatch.setattr("t0train.evals.answerer.rank_tokens", scorer)
+    monkeypatch.setattr("t0train.evals.prediction_cache.rank_tokens", scorer)
 
 
 AT_HAND = {

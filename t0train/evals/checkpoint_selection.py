@@ -16,10 +16,10 @@ from t0train.config import RunConfig, SuiteConfig, load_config
 from t0train.core.errors import UserError
 from t0train.core.files import write_json
 from t0train.core.run_folder import RunFolder
-from t0train.evals.results import read_results
 from t0train.evals.session import Request, evaluate_into, hold_results, refuse_other_results
 from t0train.mixture import build_mixture, leaks_of_run
 from t0train.results import EvalResults, Selection
+from t0train.results.results_folder import read_results
 from t0train.results.results_json import Candidate
 
 RULE = "the highest mean over datasets of the median over prompts; of equal ones the earliest"

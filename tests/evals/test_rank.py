@@ -132,7 +132,7 @@ def test_order_of_choices_does_not_matter(model: T5) -> None:
 def test_padding_does_not_matter(model: T5, monkeypatch: pytest.MonkeyPatch) -> None:
     items = some_items(12)
     tight = rank_tokens(model, items)
-    monkeypatch.setattr("t0train.evals.ranking._WIDTH_STEP", 1024)
+    monkeypatch.setattr("t0train.evals.rank._WIDTH_STEP", 1024)
     check(rank_tokens(model, items), tight)
 
 

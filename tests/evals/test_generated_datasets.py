@@ -18,8 +18,8 @@ from t0train.config import SuiteConfig, load_suite
 from t0train.core.errors import UserError
 from t0train.data import Vocabulary, load_vocabulary
 from t0train.evals import Generator, Results, check_folder, evaluate_model
-from t0train.evals.suites import resolve_suite
-from t0train.evals.texts import text_prompts
+from t0train.evals.datasets import text_prompts
+from t0train.evals.eval_config import resolve_suite
 from t0train.prompts import load_templates
 from t0train.results import EvaluatedModel
 from t0train.tasks import load_catalogue, open_table

@@ -8,7 +8,7 @@ import pytest
 
 from t0train.config import load_suite
 from t0train.core.errors import UserError
-from t0train.evals.suites import resolve_suite, split_missing
+from t0train.evals.eval_config import resolve_suite, split_missing
 from t0train.tasks import load_catalogue
 
 HELD_OUT = {

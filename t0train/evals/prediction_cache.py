@@ -22,9 +22,9 @@ from t0train.core.console import say
 from t0train.core.files import write_atomic
 from t0train.core.hashing import content_hash
 from t0train.data import Vocabulary
+from t0train.evals.datasets import RankedPrompt
 from t0train.evals.generation import Generator
-from t0train.evals.ranked_prompts import RankedPrompt
-from t0train.evals.ranking import MAX_INPUTS, MAX_TARGETS, Item, Scores, rank_tokens
+from t0train.evals.rank import MAX_INPUTS, MAX_TARGETS, Item, Scores, rank_tokens
 from t0train.model import T5
 
 SCORER_VERSION = 2
