@@ -1,4 +1,4 @@
-"""`t0train eval`: score a model on a suite, over many prompts, by rank classification or by what it writes."""
+"""`t0train eval`: score a model on a suite, over many prompts, by rank classification or by what it generates."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ def command(
         str, typer.Option(help="A name in configs/evals/, or a YAML file; default: the run's own suite.")
     ] = "",
     data: Annotated[
-        str, typer.Option(help="Folder with rows, or `hub`; default: the suite's or the run's source.")
+        str, typer.Option(help="Folder with records, or `hub`; default: the suite's or the run's source.")
     ] = "",
     store: Annotated[str, typer.Option(help="Folder of the token store; default: the run's.")] = "",
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Score at most this many rows of each dataset, the same of every model.")
+        int | None,
+        typer.Option(min=1, help="Score at most this many records of each dataset, the same for every model."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -44,36 +45,36 @@ def command(
     prompts: Annotated[bool, typer.Option("--prompts", help="Print a line for every prompt too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Score a model on every prompt of every dataset of a suite; print accuracy beside chance and the majority class.
+    """Score a model on every prompt of every dataset of a suite; print accuracy, chance and majority class.
 
     The score of a choice is the sum of the log-probabilities of its tokens. Quartiles are over prompts; intervals are
-    95 % bootstraps over rows. Datasets that are not at hand are listed. Answers are kept task by task in OUT/answers:
-    an evaluation that was killed continues when the command is run again.
+    95 % bootstraps over records. Datasets that are not available are listed. Predictions are kept prompt by prompt in
+    OUT/predictions: an evaluation that was killed continues when the command is run again.
 
     --all-checkpoints scores every checkpoint on those datasets of the suite that the run is trained on, and selects the
-    one with the highest mean over datasets of the median over prompts: eval, generate and export take it from then on.
+    one with the highest mean over datasets of the median over prompts: eval, generate and export use it from then on.
 
     Example: t0train eval runs/toy/run --prompts
     """
     from t0train.cli.eval_tables import print_results, print_selection
     from t0train.core.errors import UserError
-    from t0train.evals import Request, evaluate_into, select_checkpoint
+    from t0train.evals import EvalConfig, ModelReference, evaluate_into, select_checkpoint
     from t0train.model import find_weights
 
     if step is not None:
         if untrained or all_checkpoints:
-            raise UserError("--step goes without --untrained and --all-checkpoints.")
+            raise UserError("--step cannot be combined with --untrained or --all-checkpoints.")
         model = str(find_weights(model, step))
-    request = Request(model, suite, data, store, limit, untrained, nproc)
-    chosen = request.load_suite()
+    reference = ModelReference.of(model, untrained)
+    config = EvalConfig.for_model(reference, suite, source=data, store=store, limit=limit, processes=nproc)
     if all_checkpoints:
         if untrained or out or prompts:
-            raise UserError("--all-checkpoints goes without --untrained, --out and --prompts.")
-        selection = select_checkpoint(request, chosen)
+            raise UserError("--all-checkpoints cannot be combined with --untrained, --out or --prompts.")
+        selection = select_checkpoint(reference, config)
         print_json(selection.as_json()) if as_json else print_selection(selection)
         return
-    folder = out or request.default_folder(chosen)
-    results = evaluate_into(folder, request, chosen)
+    folder = out or reference.results_folder(config.suite.name)
+    results = evaluate_into(folder, reference, config)
     if as_json:
         print_json(results.as_json())
         return

@@ -118,9 +118,10 @@ def _train(config: RunConfig, resume: str, force_new_mixture: bool) -> tuple[Run
 
 def _select(run: Path, suite: SuiteConfig) -> int:
     """Compare the run's checkpoints; returns the step of the best one."""
-    from t0train.evals import Request, select_checkpoint
+    from t0train.evals import EvalConfig, ModelReference, select_checkpoint
 
-    selection = select_checkpoint(Request(str(run)), suite)
+    model = ModelReference.of(run)
+    selection = select_checkpoint(model, EvalConfig.for_model(model, suite))
     if selection.absent:
         say(selection.absence)
     return selection.step

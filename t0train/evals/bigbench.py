@@ -22,7 +22,7 @@ from t0train.core.errors import UserError
 from t0train.core.hashing import content_hash, generator
 from t0train.core.text import read_json
 from t0train.data import Vocabulary
-from t0train.evals.eval_config import SuiteEntry, draw_rows, task_files
+from t0train.evals.eval_config import EvalConfig, SuiteEntry, task_files
 from t0train.evals.rank import Item
 
 _PREFIXES = {
@@ -88,13 +88,11 @@ class BigBenchPrompt:
         return self._grades[i]
 
 
-def big_bench_prompts(
-    entry: SuiteEntry, source: str, vocabulary: Vocabulary, limit: int | None, seed: int
-) -> list[BigBenchPrompt]:
+def big_bench_prompts(entry: SuiteEntry, config: EvalConfig, vocabulary: Vocabulary) -> list[BigBenchPrompt]:
     """The sub-tasks of a task (itself, if it has none). Raises `UserError` if a file of it is malformed."""
     name = entry.dataset.subset
-    parts = read_task(Path(source, entry.dataset.key), name, seed)
-    drawn = draw_rows(entry, sum(part.size for part in parts), limit, seed)
+    parts = read_task(Path(config.source, entry.dataset.key), name, config.seed)
+    drawn = config.draw_records(entry, sum(part.size for part in parts))
     return [BigBenchPrompt(name, part, vocabulary, drawn) for part in parts]
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from t0train.config import RunConfig, SuiteConfig, load_config
+from t0train.config import RunConfig, SuiteConfig
 from t0train.core.errors import UserError
 from t0train.core.files import write_json
 from t0train.core.run_folder import RunFolder
-from t0train.evals.session import Request, evaluate_into, hold_results, refuse_other_results
+from t0train.evals.eval_config import EvalConfig
+from t0train.evals.evaluation import evaluate_into, hold_results, refuse_other_results
+from t0train.evals.models import ModelReference
 from t0train.mixture import build_mixture, leaks_of_run
 from t0train.results import EvalResults, Selection
 from t0train.results.results_folder import read_results
@@ -26,44 +28,49 @@ RULE = "the highest mean over datasets of the median over prompts; of equal ones
 """Medians are of the accuracy, or of the first metric where a dataset is generated."""
 
 
-def select_checkpoint(request: Request, suite: SuiteConfig) -> Selection:
+def select_checkpoint(model: ModelReference, config: EvalConfig) -> Selection:
     """Evaluate every checkpoint that a run has, and make the best one the run's selected checkpoint.
 
     Results go to `RUN/eval/SUITE/step-XXXXXXXX/`, those of the best one also to `RUN/eval/SUITE/`, the comparison to
     `RUN/eval/SUITE/selection.json`. The best one is what loading the run gives, until the run is trained on.
 
+    Args:
+        model: the run folder.
+        config: what is evaluated; see `training_part` for the datasets of its suite that count.
+
     Raises:
         UserError: no run folder, no checkpoint, a suite that judges nothing that the run is trained on, or scored rows
             that are trained on.
     """
-    folder = RunFolder.require(Path(request.model).expanduser())
-    run = load_config(folder.config)
-    suite, left_out = training_part(suite, run)
+    folder = RunFolder.require(Path(model.source).expanduser())
+    assert model.run is not None
+    suite, left_out = training_part(config.suite, model.run)
+    config = replace(config, suite=suite)
     checkpoints = folder.list_complete()
     if not checkpoints:
         raise UserError(f"{folder} has no complete checkpoint yet; train until the first one is written.")
-    out = request.default_folder(suite)
+    out = model.results_folder(suite.name)
     with hold_results(out):
-        refuse_other_results(out, suite, request)
+        refuse_other_results(out, model, config)
         candidates = []
         for path in checkpoints:
-            results = evaluate_into(out / path.name, replace(request, model=str(path)), suite)
+            results = evaluate_into(out / path.name, replace(model, source=str(path)), config)
             candidates.append(candidate(results))
-            if max(candidates, key=_merit) is candidates[-1]:
+            if max(candidates, key=_sort_key) is candidates[-1]:
                 best = results
         there = read_results(out)
         if there is None or not there.is_fuller(best.datasets, best.limit):  # of other parts of the suite
             best.write(out)
         selection = Selection(
             suite=suite.name,
-            step=max(candidates, key=_merit).step,
+            step=max(candidates, key=_sort_key).step,
             source=best.source,
             limit=best.limit,
             seed=best.seed,
             candidates=tuple(candidates),
             rule=RULE,
             left_out=left_out | {f"{missing.dataset} {missing.split}": missing.reason for missing in best.missing},
-            absent=absent_steps(run, [one.step for one in candidates]),
+            absent=absent_steps(model.run, [one.step for one in candidates]),
         )
         write_json(out / "selection.json", selection.as_json())
         folder.select(selection.step, suite.name)
@@ -102,7 +109,7 @@ def absent_steps(run: RunConfig, compared: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted({*range(every, max(compared), every)} - set(compared))) if every else ()
 
 
-def _merit(one: Candidate) -> tuple[float, int]:
+def _sort_key(one: Candidate) -> tuple[float, int]:
     return one.score, -one.step
 
 

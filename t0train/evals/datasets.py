@@ -13,17 +13,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from t0train.config import SuiteConfig
 from t0train.core.errors import UserError, nearest
 from t0train.core.hashing import content_hash, derive_seed
 from t0train.data import TaskTokens, Vocabulary, open_folder, prepare_tasks, store_folder
 from t0train.data.store import StoreKey
 from t0train.evals.bigbench import big_bench_prompts
-from t0train.evals.eval_config import LEFT_OUT, SuiteEntry, draw_rows, resolve_suite, split_missing, task_files
+from t0train.evals.eval_config import LEFT_OUT, EvalConfig, SuiteEntry, resolve_suite, split_missing, task_files
 from t0train.evals.rank import Item
 from t0train.prompts import NO_LABEL, Note, Rendered, columns_read
 from t0train.results.results_json import Missing
-from t0train.tasks import Dataset, Table, Task, Watch, list_missing, load_catalogue, open_table, parse_split
+from t0train.tasks import Table, Task, Watch, list_missing, open_table, parse_split
 from t0train.tasks.formats import content_identity, file_states
 
 _NO_ROW = "no prompt applies to any row that was drawn"
@@ -53,57 +52,52 @@ class Job:
         return sum(map(len, self.rows))
 
 
-def build_jobs(
-    vocabulary: Vocabulary,
-    suite: SuiteConfig,
-    source: str = "hub",
-    store: str = "",
-    catalogue: Mapping[str, Dataset] | None = None,
-    templates: Sequence[Path] = (),
-    limit: int | None = None,
-    seed: int = 0,
-) -> tuple[list[Job], list[Missing]]:
-    """Render and tokenise what a suite asks for, and say what is not at hand. Arguments as for `evaluate`.
+def open_datasets(config: EvalConfig, vocabulary: Vocabulary) -> tuple[list[Job], list[Missing]]:
+    """Render and tokenise the datasets of a suite, and list those that cannot be scored.
+
+    Args:
+        config: what is evaluated.
+        vocabulary: of the model.
 
     Raises:
-        UserError: unknown dataset or template, nothing at hand, no prompt applies to any row, a prompt under which no
-            answer can be right.
+        UserError: unknown dataset or template, no dataset that is available, no prompt applies to any record, a prompt
+            under which no answer can be right.
     """
-    entries = resolve_suite(suite, load_catalogue() if catalogue is None else catalogue, templates, seed)
-    entries, missing = split_missing(entries, source)
-    jobs = [_job(entry, source, vocabulary, store_folder(store), limit, seed) for entry in entries]
+    entries = resolve_suite(config)
+    entries, missing = split_missing(entries, config.source)
+    jobs = [_open(entry, config, vocabulary) for entry in entries]
     empty = [
         Missing(
             dataset=job.entry.dataset.key,
             split=job.entry.split,
-            reason=_NO_SCORES if job.entry.asked.kind == "bigbench" else _NO_ROW,
+            reason=_NO_SCORES if job.entry.spec.kind == "bigbench" else _NO_ROW,
         )
         for job in jobs
         if not job.items
     ]
     jobs = [job for job in jobs if job.items]
-    if not suite.allow_empty_targets:
+    if not config.suite.allow_empty_targets:
         for job in jobs:
-            _refuse_hopeless(job, suite.name)
+            _refuse_hopeless(job, config.suite.name)
     if not jobs and entries:
         lines = list_missing([(table.dataset, table.split, table.reason) for table in empty])
-        raise UserError(f"suite {suite.name}: nothing to score:\n{lines}")
+        raise UserError(f"suite {config.suite.name}: nothing to score:\n{lines}")
     return jobs, [*missing, *empty]
 
 
-def _job(entry: SuiteEntry, source: str, vocabulary: Vocabulary, store: Path, limit: int | None, seed: int) -> Job:
-    if entry.asked.kind == "bigbench":
-        folder = Path(source, entry.dataset.key)
+def _open(entry: SuiteEntry, config: EvalConfig, vocabulary: Vocabulary) -> Job:
+    if entry.spec.kind == "bigbench":
+        folder = Path(config.source, entry.dataset.key)
         opened = file_states(task_files(folder))
         watch = Watch(str(folder), parse_split(entry.split), lambda: file_states(task_files(folder)) == opened)
-        prompts = big_bench_prompts(entry, source, vocabulary, limit, seed)
+        prompts = big_bench_prompts(entry, config, vocabulary)
         revision = content_identity(task_files(folder))
         watch.check()
         return Job(entry, revision, ranked=prompts)
-    table = open_table(entry.dataset, entry.split, source)
-    if entry.asked.kind == "generate":
-        return Job(entry, table.revision, texts=text_prompts(entry, table, vocabulary, limit, seed))
-    return Job(entry, table.revision, ranked=stored_prompts(entry, table, source, vocabulary, store, limit, seed))
+    table = open_table(entry.dataset, entry.split, config.source)
+    if entry.spec.kind == "generate":
+        return Job(entry, table.revision, texts=generation_prompts(entry, table, config, vocabulary))
+    return Job(entry, table.revision, ranked=rank_prompts(entry, table, config, vocabulary))
 
 
 def _refuse_hopeless(job: Job, suite: str) -> None:
@@ -169,9 +163,7 @@ class TextPrompt:
     remarks: dict[str, int]
 
 
-def text_prompts(
-    entry: SuiteEntry, table: Table, vocabulary: Vocabulary, limit: int | None, seed: int
-) -> list[TextPrompt]:
+def generation_prompts(entry: SuiteEntry, table: Table, config: EvalConfig, vocabulary: Vocabulary) -> list[TextPrompt]:
     """Render the rows of a table that are drawn under every prompt.
 
     Raises:
@@ -179,19 +171,19 @@ def text_prompts(
     """
     for task in entry.tasks:
         task.template.check_columns(table.columns)
-    rows = drawn_rows(entry, table, draw_rows(entry, table.num_rows, limit, seed))
-    asked = entry.asked
-    judged = [asked.references, asked.max_new_tokens, asked.metrics[0]]
+    rows = drawn_rows(entry, table, config.draw_records(entry, table.num_rows))
+    spec = entry.spec
+    judged = [spec.references, spec.max_new_tokens, spec.metrics[0]]
     prompts = []
     for task in entry.tasks:
-        key = StoreKey.of(task, table.split, table, vocabulary, seed)  # what is written is not stored, but known by it
-        prompts.append(_render(task, content_hash([key.parts, *judged]), rows, asked.references, seed))
+        key = StoreKey.of(task, table.split, table, vocabulary, config.seed)  # not stored, but identified alike
+        prompts.append(_render(task, content_hash([key.parts, *judged]), rows, spec.references, config.seed))
     return prompts
 
 
 def drawn_rows(entry: SuiteEntry, table: Table, drawn: NDArray[np.bool_]) -> dict[int, dict[str, Any]]:
     """The drawn rows by number, with the columns that are needed."""
-    answers = entry.asked.references.partition(".")[0]
+    answers = entry.spec.references.partition(".")[0]
     if answers and answers not in table.columns:
         raise UserError(f"references: {entry.dataset.key} has no column {answers!r}; {nearest(answers, table.columns)}")
     read = set(columns_read((task.template for task in entry.tasks), table.columns))
@@ -334,22 +326,26 @@ class StoredPrompt:
         return np.array(same, dtype=np.float64)
 
 
-def stored_prompts(
-    entry: SuiteEntry, table: Table, source: str, vocabulary: Vocabulary, store: Path, limit: int | None, seed: int
-) -> list[StoredPrompt]:
+def rank_prompts(entry: SuiteEntry, table: Table, config: EvalConfig, vocabulary: Vocabulary) -> list[StoredPrompt]:
     """Render and tokenise what is not in the store yet, and draw the rows of the table to score."""
     prepared = prepare_tasks(
-        entry.tasks, lambda _: entry.split, source, vocabulary, store, workers=os.cpu_count() or 1, seed=seed
+        entry.tasks,
+        lambda _: entry.split,
+        config.source,
+        vocabulary,
+        store_folder(config.store),
+        workers=os.cpu_count() or 1,
+        seed=config.seed,
     )
     table.watch.check()  # what was prepared are the rows of this table
-    drawn = draw_rows(entry, table.num_rows, limit, seed)
+    drawn = config.draw_records(entry, table.num_rows)
     read = cache(partial(drawn_rows, entry, table, drawn))  # once for all prompts, if it is needed
     return [
         StoredPrompt(
             task,
             open_folder(made.folder, verify=False),  # prepare_tasks has compared its checksum
             drawn,
-            partial(_count_notes, task, read, seed),
+            partial(_count_notes, task, read, config.seed),
         )
         for task, made in zip(entry.tasks, prepared, strict=True)
     ]

@@ -14,7 +14,7 @@ import numpy as np
 from t0train.core.errors import UserError
 from t0train.core.files import remove_leftovers, work_folder
 from t0train.data import Vocabulary
-from t0train.evals.models import open_vocabulary, placed
+from t0train.evals.models import ModelReference, open_vocabulary, placed
 from t0train.model import (
     T5,
     check_vocabulary_size,
@@ -52,7 +52,7 @@ class Generator:
             vocabulary, folder = found.vocabulary, found.path
         else:
             folder = find_weights(source)
-            vocabulary = open_vocabulary(source)
+            vocabulary = open_vocabulary(ModelReference(source))
         if not (folder / "model.json").is_file():
             check_vocabulary_size(vocabulary, open_weights(folder).config)  # refuses what transformers would repair
             return cls(_load(folder, device_map), vocabulary)

@@ -122,13 +122,13 @@ def _read(path: Path, fits: Sequence[Callable[[Any], bool]]) -> list[Any] | None
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        answers, checksum = content["answers"], content["checksum"]
+        answers, checksum = content["predictions"], content["checksum"]
         is_whole = isinstance(answers, list) and checksum == _checksum(path, answers)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         is_whole = False
     if is_whole and len(answers) == len(fits) and all(fit(answer) for fit, answer in zip(fits, answers, strict=True)):
         return cast(list[Any], answers)
-    say(f"{path} is damaged or was edited: its answers are asked for again.")
+    say(f"{path} is damaged or was edited: its predictions are computed again.")
     return None
 
 
@@ -147,5 +147,5 @@ def _is_score_of_each(choices: int, answer: Any) -> bool:
 
 
 def _write(path: Path, task: str, answers: Sequence[Any]) -> None:
-    content = {"task": task, "answers": answers, "checksum": _checksum(path, answers)}
+    content = {"task": task, "predictions": answers, "checksum": _checksum(path, answers)}
     write_atomic(path, json.dumps(content, ensure_ascii=False))

@@ -31,16 +31,16 @@ def evaluate_choices(
     left_out = {prompt.name: "applies to no row" for prompt in job.ranked if not len(prompt.rows)}
     prompts = [prompt for prompt in job.ranked if len(prompt.rows)]
     groups = [answerer.scores(prompt, advance) for prompt in prompts]
-    divide = partial(_lengths, entry.asked.normalise, answerer.vocabulary)
+    divide = partial(_lengths, entry.spec.normalise, answerer.vocabulary)
     answers = [_answers(prompt, values, divide) for prompt, values in zip(prompts, groups, strict=True)]
     statistics, spread = summarise(answers, seed)
-    f1s, f1_interval = f1_of_prompts(answers, seed) if "f1" in entry.asked.metrics else ([None] * len(prompts), None)
+    f1s, f1_interval = f1_of_prompts(answers, seed) if "f1" in entry.spec.metrics else ([None] * len(prompts), None)
     scores = tuple(
         RankedPromptScore(
             **dict(one),
             name=prompt.name,
             task=prompt.task,
-            identity=_identity(prompt, entry.asked.normalise),
+            identity=_identity(prompt, entry.spec.normalise),
             metrics={"f1": f1.value} if f1 else {},
             metric_intervals={"f1": f1.interval} if f1 else {},
             metric_baselines={"f1": {"chance": f1.chance, "majority": f1.majority}} if f1 else {},
@@ -59,8 +59,8 @@ def evaluate_choices(
         metric_intervals={"f1": f1_interval} if f1_interval else {},
         metric_baselines=mean_baselines([score.metric_baselines for score in scores]),
         left_out={**entry.left_out, **left_out},
-        normalise=entry.asked.normalise,
-        caveat=entry.asked.caveat,
+        normalise=entry.spec.normalise,
+        caveat=entry.spec.caveat,
         mistakes=_mistakes(answerer.vocabulary, prompts, answers),
     )
     return result, pa.concat_tables([_table(entry, *parts) for parts in zip(prompts, groups, answers, strict=True)])

@@ -27,11 +27,11 @@ def evaluate_texts(
     entry = job.entry
     left_out = {prompt.task.template.name: "applies to no row" for prompt in job.texts if not prompt.inputs}
     prompts = [prompt for prompt in job.texts if prompt.inputs]
-    longest = entry.asked.max_new_tokens
+    longest = entry.spec.max_new_tokens
     outputs = [answerer.texts(prompt.task.name, prompt.inputs, longest, advance) for prompt in prompts]
-    headline: str = entry.asked.metrics[0]
+    headline: str = entry.spec.metrics[0]
     scored: list[dict[str, NDArray[np.float64]]] = [
-        {metric: item_scores(metric, some, prompt.references) for metric in entry.asked.metrics if metric != "bleu"}
+        {metric: item_scores(metric, some, prompt.references) for metric in entry.spec.metrics if metric != "bleu"}
         for prompt, some in zip(prompts, outputs, strict=True)
     ]
     scores, spread = spread_over_prompts(
@@ -43,7 +43,7 @@ def evaluate_texts(
         everywhere = [constant] * len(some)
         metrics = {metric: float(of_items.mean()) for metric, of_items in values.items()}
         baselines = {metric: float(item_scores(metric, everywhere, prompt.references).mean()) for metric in metrics}
-        if "bleu" in entry.asked.metrics:
+        if "bleu" in entry.spec.metrics:
             metrics["bleu"] = corpus_bleu(some, prompt.references)
             baselines["bleu"] = corpus_bleu(everywhere, prompt.references)
         results.append(
@@ -69,7 +69,7 @@ def evaluate_texts(
         metrics=over_prompts([prompt.metrics for prompt in results]),
         metric_baselines=mean_baselines([prompt.metric_baselines for prompt in results]),
         left_out={**entry.left_out, **left_out},
-        caveat=entry.asked.caveat,
+        caveat=entry.spec.caveat,
     )
     tables = [
         _table(entry, prompt, some, values[headline])

@@ -36,12 +36,15 @@ class RunCheckpoint:
     vocabulary: Vocabulary
 
 
-def open_run_checkpoint(source: str | Path, step: int | None = None) -> RunCheckpoint | None:
+def open_run_checkpoint(
+    source: str | Path, step: int | None = None, config: RunConfig | None = None
+) -> RunCheckpoint | None:
     """A run's checkpoint, its configuration and its vocabulary, checked to belong together; weights are not read.
 
     Args:
         source: run folder (its selected checkpoint, else the newest), or a checkpoint in one.
         step: of the checkpoint; see `find_weights`.
+        config: of the run, if it was read already.
 
     Returns:
         None if `source` is neither of these.
@@ -53,7 +56,7 @@ def open_run_checkpoint(source: str | Path, step: int | None = None) -> RunCheck
     run = RunFolder.of(source)
     if run is None:
         return None
-    config = load_config(run.config)
+    config = config or load_config(run.config)
     path = find_weights(source, step)
     manifest = read_manifest(path, check_files=False)
     _check_run(run, config, path, manifest)

@@ -95,7 +95,7 @@ def test_untrained_model_is_the_one_before_the_first_step(run: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert result_of(run / "eval" / "films_suite-untrained")["model"]["untrained"]
     before, after = open_model(str(run), untrained=True), open_model(str(run))
-    assert (before.step, after.step) == (0, 2)
+    assert (before.facts.step, after.facts.step) == (0, 2)
     moved = (before.model.shared.weight - after.model.shared.weight).square().mean().sqrt()
     assert 0 < moved < 0.1 * before.model.shared.weight.square().mean().sqrt()
 
@@ -262,7 +262,7 @@ def test_checkpoints_are_compared_and_the_best_is_used(run: Path, tmp_path: Path
         [task] = result_of(copy / "eval" / "films_suite" / f"step-{one['step']:08d}")["tasks"]
         assert one["medians"] == {"films": task["median"]}
     assert f"selected: step {selection['step']}" in ended.stdout
-    assert open_model(str(copy)).step == selection["step"]
+    assert open_model(copy).facts.step == selection["step"]
     selected = copy / "checkpoints" / "selected.json"
     selected.unlink()
     options = (f"output={copy}", f"train.select={run.parent / 'suite.yaml'}", "--json")
@@ -271,7 +271,7 @@ def test_checkpoints_are_compared_and_the_best_is_used(run: Path, tmp_path: Path
     assert json.loads(ended.stdout)["selected"] == json.loads(selected.read_text())["step"]
     ended = t0train("eval", copy, "--all-checkpoints", "--untrained")
     assert ended.returncode == 2
-    assert "--all-checkpoints goes without" in ended.stderr
+    assert "--all-checkpoints cannot be combined with" in ended.stderr
 
 
 def test_export_writes_a_card_with_the_results(run: Path, tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ def test_an_older_checkpoint_does_not_replace_the_results_of_the_final_one(run: 
         assert (folder / "results.json").read_bytes() == final
     assert t0train("eval", copy, "--step", "2", "--limit", "5").returncode == 0
     assert result_of(folder)["model"]["step"] == 2
-    assert "goes without" in t0train("eval", copy, "--step", "2", "--untrained").stderr
+    assert "cannot be combined" in t0train("eval", copy, "--step", "2", "--untrained").stderr
     ended = t0train("eval", copy, "--step", "7")
     assert (ended.returncode, "no complete checkpoint of step 7" in ended.stderr) == (2, True)
 

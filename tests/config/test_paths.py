@@ -13,7 +13,7 @@ from t0train.config import RunConfig, SuiteConfig, dump_config, load_config, loa
 from t0train.config.load import configs_folder
 from t0train.config.values import branches, dotted_keys, path_keys
 from t0train.core.errors import UserError
-from t0train.evals.session import Request
+from t0train.evals import EvalConfig, ModelReference
 from t0train.mixture.definition import MixtureFile
 
 SUITE: dict[str, Any] = {"name": "demo", "probes": [{"name": "one", "input": "Say yes."}]}
@@ -197,7 +197,6 @@ def test_an_evaluation_finds_what_training_found(tmp_path: Path, monkeypatch: py
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     run.rename(tmp_path / "moved")
-    request = Request(str(tmp_path / "moved"))
-    options = request.options(request.load_suite())
-    assert "tickets" in options["catalogue"]
-    assert (options["source"], options["templates"]) == (str(tmp_path / "rows"), [tmp_path / "templates"])
+    config = EvalConfig.for_model(ModelReference.of(tmp_path / "moved"))
+    assert "tickets" in config.catalogue
+    assert (config.source, config.templates) == (str(tmp_path / "rows"), [tmp_path / "templates"])

@@ -8,8 +8,9 @@ from typing import Any
 
 import sentencepiece
 
-from t0train.config import load_config
+from t0train.config import SuiteConfig, load_config
 from t0train.data import prepare
+from t0train.evals import EvalConfig
 from t0train.tasks import Dataset
 from t0train.training import train
 
@@ -61,6 +62,17 @@ def write_films(folder: Path) -> Path:
     (folder / "templates" / "films" / "templates.yaml").write_text(TEMPLATES)
     (folder / "catalogue.csv").write_text(f"name,family,stage,train_size\nfilms,sentiment,BASE,{len(ROWS)}\n")
     return folder
+
+
+def films_config(folder: Path, suite: SuiteConfig, catalogue: dict[str, Dataset] | None = None) -> EvalConfig:
+    """A suite on the rows of `write_films(folder)`, or of other datasets that were written there likewise."""
+    return EvalConfig(
+        suite,
+        source=str(folder / "data"),
+        store=str(folder / "store"),
+        catalogue=catalogue or CATALOGUE,
+        templates=[folder / "templates"],
+    )
 
 
 def train_vocabulary(folder: Path, name: str, lines: list[str]) -> Path:

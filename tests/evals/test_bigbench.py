@@ -13,7 +13,7 @@ import pytest
 from t0train.config import SuiteConfig, load_suite
 from t0train.core.errors import UserError
 from t0train.data import Vocabulary, load_vocabulary
-from t0train.evals import Results, evaluate_model
+from t0train.evals import EvalConfig, EvalModel, Results, evaluate_model
 from t0train.evals.bigbench import read_task
 from t0train.model import to_huggingface
 from tests.evals.conftest import small_model
@@ -47,7 +47,9 @@ def suite(*names: str, **options: Any) -> SuiteConfig:
 
 
 def run(source: Path, vocabulary: Vocabulary, chosen: SuiteConfig, **options: Any) -> Results:
-    return evaluate_model(small_model(vocabulary.size), vocabulary, chosen, source=str(source), **options)
+    return evaluate_model(
+        EvalModel(small_model(vocabulary.size), vocabulary), EvalConfig(chosen, source=str(source), **options)
+    )
 
 
 def test_text_is_prefix_input_choices_and_output_prefix(tmp_path: Path) -> None:
@@ -184,7 +186,7 @@ def test_limit_and_tasks_without_anything_to_score(tmp_path: Path, vocabulary: V
     with pytest.raises(UserError, match=r"(?s)nothing to score.*bigbench/open.*target_scores"):
         run(tmp_path, vocabulary, suite("open"))
     with pytest.raises(UserError, match=r"(?s)none of the suite's 1 tables.*BIG-bench is read from files"):
-        evaluate_model(small_model(vocabulary.size), vocabulary, suite("colours"), source="hub")
+        evaluate_model(EvalModel(small_model(vocabulary.size), vocabulary), EvalConfig(suite("colours")))
 
 
 @pytest.mark.parametrize(
@@ -266,7 +268,7 @@ def test_perfect_and_random_scorers_on_the_real_tasks(
     chosen = load_suite("bigbench14")
 
     def scored() -> Results:
-        return evaluate_model(model, vocabulary, chosen, source=str(real_data))
+        return evaluate_model(EvalModel(model, vocabulary), EvalConfig(chosen, source=str(real_data)))
 
     with_scorer(monkeypatch, perfect)
     results = scored()
@@ -286,5 +288,8 @@ def test_a_constant_scorer_is_at_chance_on_the_real_tasks(
 ) -> None:
     vocabulary, model = load_vocabulary(t5_vocabulary), small_model(32_128)
     check_constant(
-        monkeypatch, lambda: evaluate_model(model, vocabulary, load_suite("bigbench14"), source=str(real_data))
+        monkeypatch,
+        lambda: evaluate_model(
+            EvalModel(model, vocabulary), EvalConfig(load_suite("bigbench14"), source=str(real_data))
+        ),
     )

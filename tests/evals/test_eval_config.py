@@ -8,7 +8,7 @@ import pytest
 
 from t0train.config import load_suite
 from t0train.core.errors import UserError
-from t0train.evals.eval_config import resolve_suite, split_missing
+from t0train.evals.eval_config import EvalConfig, resolve_suite, split_missing
 from t0train.tasks import load_catalogue
 
 HELD_OUT = {
@@ -48,7 +48,7 @@ SELECTION = {
 def test_prompt_counts_are_the_originals(
     name: str, counts: dict[str, int], total: int, promptsource_folder: Path
 ) -> None:
-    entries = resolve_suite(load_suite(name), load_catalogue())
+    entries = resolve_suite(EvalConfig(load_suite(name)))
     assert {entry.dataset.key: len(entry.tasks) for entry in entries} == counts
     tasks = {task.name for entry in entries for task in entry.tasks}
     assert len(tasks) == sum(counts.values()) == total
@@ -72,22 +72,22 @@ def test_big_bench_has_the_cards_fourteen_tasks() -> None:
 
 def test_bias_sets_are_scored_as_on_the_card(promptsource_folder: Path) -> None:
     suite = load_suite("bias")
-    entries = {entry.dataset.key: entry for entry in resolve_suite(suite, load_catalogue())}
-    kinds = {key: (entry.asked.kind, len(entry.tasks)) for key, entry in entries.items()}
+    entries = {entry.dataset.key: entry for entry in resolve_suite(EvalConfig(suite))}
+    kinds = {key: (entry.spec.kind, len(entry.tasks)) for key, entry in entries.items()}
     generated = {f"wino_bias/type{k}_{side}": ("generate", 7) for k in (1, 2) for side in ("pro", "anti")}
     assert kinds == {"crows_pairs": ("rank", 6), "super_glue/axg": ("rank", 10), **generated}
-    assert all(entry.asked.caveat for entry in entries.values())
+    assert all(entry.spec.caveat for entry in entries.values())
     assert [(one.of[-3:], one.minus[-4:]) for one in suite.differences] == [("pro", "anti")] * 2
 
 
 def test_generation_suite_asks_for_prompts_without_choices(promptsource_folder: Path) -> None:
-    for entry in resolve_suite(load_suite("generation"), load_catalogue()):
+    for entry in resolve_suite(EvalConfig(load_suite("generation"))):
         assert entry.tasks
         assert not any(task.template.answer_choices for task in entry.tasks)
 
 
 def test_datasets_that_are_not_at_hand_are_told_apart(real_data: Path, promptsource_folder: Path) -> None:
-    entries = resolve_suite(load_suite("t0_heldout"), load_catalogue())
+    entries = resolve_suite(EvalConfig(load_suite("t0_heldout")))
     at_hand, missing = split_missing(entries, str(real_data))
     assert [entry.dataset.key for entry in at_hand] == [
         "super_glue/rte",
@@ -98,7 +98,7 @@ def test_datasets_that_are_not_at_hand_are_told_apart(real_data: Path, promptsou
     assert {one.dataset for one in missing} == set(HELD_OUT) - {entry.dataset.key for entry in at_hand}
     [story] = [one for one in missing if one.dataset == "story_cloze/2016"]
     assert "rocstories" in story.reason  # where it is to be had
-    selection = resolve_suite(load_suite("t0_selection"), load_catalogue())
+    selection = resolve_suite(EvalConfig(load_suite("t0_selection")))
     reasons = {one.dataset: one.reason for one in split_missing(selection, str(real_data))[1]}
     assert "no split 'validation'" in reasons["ag_news"]
 
@@ -173,8 +173,9 @@ def test_two_templates_of_one_task_name_are_refused(tmp_path: Path) -> None:
     for prompts, fails in (("all", True), ("['a?']", False), ("['a?', 'a!']", True)):
         suite = tmp_path / "suite.yaml"
         suite.write_text(f"name: s\ntasks:\n- {{dataset: pets, split: test, kind: rank, prompts: {prompts}}}\n")
+        config = EvalConfig(load_suite(str(suite)), catalogue=catalogue, templates=[tmp_path])
         if fails:
             with pytest.raises(UserError, match="same task name 'pets_a_'"):
-                resolve_suite(load_suite(str(suite)), catalogue, [tmp_path])
+                resolve_suite(config)
         else:
-            assert len(resolve_suite(load_suite(str(suite)), catalogue, [tmp_path])[0].tasks) == 1
+            assert len(resolve_suite(config)[0].tasks) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ from t0train.config import SuiteConfig
 from t0train.core.errors import UserError
 from t0train.core.hashing import derive_seed
 from t0train.data import Vocabulary, load_vocabulary
-from t0train.evals import evaluate_model, rank
+from t0train.evals import EvalConfig, EvalModel, Results, evaluate_model, rank
 from t0train.prompts import Rendered, load_templates
 from t0train.results import EvaluatedModel
 from t0train.tasks import Dataset, load_catalogue, open_table
 from tests.evals.conftest import small_model
-from tests.evals.films import CATALOGUE, ROWS, TEMPLATES, write_films
+from tests.evals.films import CATALOGUE, ROWS, TEMPLATES, films_config, write_films
 
 
 @pytest.fixture(scope="module")
@@ -35,19 +36,15 @@ def suite(**entry: Any) -> SuiteConfig:
     return SuiteConfig.model_validate({"name": "films", "tasks": [{"dataset": "films", **entry}]})
 
 
-def run(films: Path, vocabulary: Vocabulary, chosen: SuiteConfig | None = None, **options: Any) -> Any:
-    return evaluate_model(
-        small_model(vocabulary.size),
-        vocabulary,
-        chosen or suite(),
-        **{
-            "source": str(films / "data"),
-            "store": str(films / "store"),
-            "catalogue": CATALOGUE,
-            "templates": [films / "templates"],
-            **options,
-        },
-    )
+def run(
+    films: Path,
+    vocabulary: Vocabulary,
+    chosen: SuiteConfig | None = None,
+    facts: EvaluatedModel | None = None,
+    **options: Any,
+) -> Results:
+    model = EvalModel(small_model(vocabulary.size), vocabulary, facts or EvaluatedModel())
+    return evaluate_model(model, replace(films_config(films, chosen or suite()), **options))
 
 
 def choices_of(example: Rendered) -> tuple[str, ...]:
@@ -256,7 +253,9 @@ def test_scores_are_divided_by_tokens_or_characters(
     for normalise, right in (("sum", [1, 1]), ("mean_tokens", [0, 1]), ("mean_chars", [0, 0])):
         entry = {"dataset": "two", "kind": "bigbench", "normalise": normalise}
         chosen = SuiteConfig.model_validate({"name": "two", "tasks": [entry]})
-        results = evaluate_model(small_model(vocabulary.size), vocabulary, chosen, source=str(tmp_path))
+        results = evaluate_model(
+            EvalModel(small_model(vocabulary.size), vocabulary), EvalConfig(chosen, source=str(tmp_path))
+        )
         lines = results.scores.to_pylist()
         assert [line["right"] for line in lines] == right
         assert [sorted(line["scores"]) for line in lines] == [[-2, -1], [-4, -1]]  # sums are kept
@@ -282,7 +281,7 @@ def test_bad_input_gives_one_message(films: Path, vocabulary: Vocabulary) -> Non
     with pytest.raises(UserError, match=r"(?s)none of the suite's 2 tables.*films \(test\): .*imdb \(validation\): "):
         run(films, vocabulary, chosen=missing, catalogue={**load_catalogue(), **CATALOGUE})
     with pytest.raises(UserError, match=r"vocabulary .* has .* pieces, but the model's embedding has 100 rows"):
-        evaluate_model(small_model(100), vocabulary, suite())
+        evaluate_model(EvalModel(small_model(100), vocabulary), EvalConfig(suite()))
 
 
 def with_scorer(monkeypatch: pytest.MonkeyPatch, score: Callable[[str, int, list[np.ndarray]], np.ndarray]) -> None:
@@ -374,7 +373,9 @@ def test_a_perfect_scorer_is_right_wherever_the_gold_is_a_choice(
         return np.array([np.inf if np.array_equal(choice, gold) else 0.0 for choice in choices])
 
     with_scorer(monkeypatch, perfect)
-    results = evaluate_model(small_model(32_128), vocabulary, at_hand, source=str(real_data), store=store)
+    results = evaluate_model(
+        EvalModel(small_model(32_128), vocabulary), EvalConfig(at_hand, source=str(real_data), store=store)
+    )
     assert [task.dataset for task in results.tasks] == list(AT_HAND)
     odd = {place for place, example in examples.items() if example.target not in choices_of(example)}
     blurred = set()
@@ -399,7 +400,9 @@ def test_a_random_scorer_is_at_chance(
     random = np.random.default_rng(0)
     with_scorer(monkeypatch, lambda task, row, choices: random.random(len(choices)))
     vocabulary = load_vocabulary(t5_vocabulary)
-    results = evaluate_model(small_model(32_128), vocabulary, at_hand, source=str(real_data), store=store)
+    results = evaluate_model(
+        EvalModel(small_model(32_128), vocabulary), EvalConfig(at_hand, source=str(real_data), store=store)
+    )
     large = [task for task in results.tasks if task.rows >= 40]  # a bootstrap of five rows covers nothing
     outside = [task.dataset for task in large if not task.mean_interval[0] <= task.chance <= task.mean_interval[1]]
     assert len(large) > 15
@@ -418,7 +421,9 @@ def test_a_small_model_on_real_rows_equals_ranking_the_rendered_texts(
     chosen = SuiteConfig.model_validate(
         {"name": "real", "tasks": [{"dataset": "super_glue/rte", "split": "validation", "limit": 20}]}
     )
-    results = evaluate_model(model, vocabulary, chosen, source=str(real_data), store=str(tmp_path))
+    results = evaluate_model(
+        EvalModel(model, vocabulary), EvalConfig(chosen, source=str(real_data), store=str(tmp_path))
+    )
     [task] = results.tasks
     assert len(task.prompts) == 10
     assert {prompt.rows for prompt in task.prompts} == {20}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,14 @@ from sacrebleu import corpus_bleu
 from t0train.config import SuiteConfig, load_suite
 from t0train.core.errors import UserError
 from t0train.data import Vocabulary, load_vocabulary
-from t0train.evals import Generator, Results, check_folder, evaluate_model
-from t0train.evals.datasets import text_prompts
+from t0train.evals import EvalConfig, EvalModel, Generator, Results, check_folder, evaluate_model
+from t0train.evals.datasets import generation_prompts
 from t0train.evals.eval_config import resolve_suite
 from t0train.prompts import load_templates
 from t0train.results import EvaluatedModel
 from t0train.tasks import load_catalogue, open_table
 from tests.evals.conftest import small_model
-from tests.evals.films import CATALOGUE, ROWS, write_films
+from tests.evals.films import ROWS, films_config, write_films
 
 WRITTEN = {"kind": "generate", "metrics": ["rougeL", "bleu", "exact_match"]}
 
@@ -43,17 +44,12 @@ def with_writer(monkeypatch: pytest.MonkeyPatch, write: Callable[[str], str]) ->
     monkeypatch.setattr(Generator, "generate", generate)
 
 
-def run(films: Path, vocabulary: Vocabulary, suite: dict[str, Any], **options: Any) -> Results:
-    return evaluate_model(
-        small_model(vocabulary.size),
-        vocabulary,
-        SuiteConfig.model_validate({"name": "films", **suite}),
-        source=str(films / "data"),
-        store=str(films / "store"),
-        catalogue=CATALOGUE,
-        templates=[films / "templates"],
-        **options,
-    )
+def run(
+    films: Path, vocabulary: Vocabulary, suite: dict[str, Any], facts: EvaluatedModel | None = None, **options: Any
+) -> Results:
+    model = EvalModel(small_model(vocabulary.size), vocabulary, facts or EvaluatedModel())
+    config = films_config(films, SuiteConfig.model_validate({"name": "films", **suite}))
+    return evaluate_model(model, replace(config, **options))
 
 
 def test_metrics_are_those_of_the_libraries_on_the_rendered_rows(
@@ -109,7 +105,7 @@ def test_a_suite_of_probes_needs_no_rows(
 ) -> None:
     with_writer(monkeypatch, lambda prompt: str(len(prompt)))
     probes = load_suite("probes").probes
-    results = evaluate_model(small_model(vocabulary.size), vocabulary, load_suite("probes"), source="hub")
+    results = evaluate_model(EvalModel(small_model(vocabulary.size), vocabulary), EvalConfig(load_suite("probes")))
     assert [probe.output for probe in results.probes] == [str(len(probe.input)) for probe in probes]
     results.write(tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["results.json"]
@@ -150,11 +146,12 @@ def test_every_generated_dataset_at_hand_renders(
 ) -> None:
     suite, vocabulary = load_suite("generation"), load_vocabulary(t5_vocabulary)
     rendered = 0
-    for entry in resolve_suite(suite, load_catalogue()):
+    config = EvalConfig(suite, limit=5)
+    for entry in resolve_suite(config):
         if not (real_data / entry.dataset.folder).is_dir():
             continue
         table = open_table(entry.dataset, entry.split, str(real_data))
-        for prompt in text_prompts(entry, table, vocabulary, 5, seed=0):
+        for prompt in generation_prompts(entry, table, config, vocabulary):
             assert all(prompt.inputs)
             assert all(right[0] for right in prompt.references)
             rendered += len(prompt.inputs)
@@ -162,13 +159,12 @@ def test_every_generated_dataset_at_hand_renders(
 
 
 def test_squads_answers_are_all_accepted(real_data: Path, t5_vocabulary: Path, promptsource_folder: Path) -> None:
-    [entry] = [
-        entry for entry in resolve_suite(load_suite("generation"), load_catalogue()) if entry.dataset.key == "squad_v2"
-    ]
+    config = EvalConfig(load_suite("generation"), limit=50)
+    [entry] = [entry for entry in resolve_suite(config) if entry.dataset.key == "squad_v2"]
     table = open_table(entry.dataset, entry.split, str(real_data))
     rows = table.rows()
     several = 0
-    for prompt in text_prompts(entry, table, load_vocabulary(t5_vocabulary), 50, seed=0):
+    for prompt in generation_prompts(entry, table, config, load_vocabulary(t5_vocabulary)):
         for number, references in zip(prompt.rows.tolist(), prompt.references, strict=True):
             answers = rows[number]["answers"]["text"]
             assert set(references[1:]) <= set(answers) <= set(references)
@@ -208,7 +204,7 @@ def test_wino_bias_counts_the_noun_in_the_answer(
     vocabulary, model = load_vocabulary(t5_vocabulary), small_model(32_128)
     targets = wino_bias_targets(real_data)
     with_writer(monkeypatch, lambda prompt: f"I think that it is {targets[prompt].upper()}!")
-    results = evaluate_model(model, vocabulary, wino_bias, source=str(real_data), limit=60)
+    results = evaluate_model(EvalModel(model, vocabulary), EvalConfig(wino_bias, source=str(real_data), limit=60))
     assert {task.min for task in results.generated} == {1.0}
     assert results.differences[0].mean_interval == (0, 0)
 
@@ -216,7 +212,7 @@ def test_wino_bias_counts_the_noun_in_the_answer(
         return targets[prompt] if " he " in f" {prompt} ".replace('"', " ") else "nobody"
 
     with_writer(monkeypatch, only_he)
-    results = evaluate_model(model, vocabulary, wino_bias, source=str(real_data), limit=60)
+    results = evaluate_model(EvalModel(model, vocabulary), EvalConfig(wino_bias, source=str(real_data), limit=60))
     [difference] = results.differences
     pro, anti = (task for task in results.generated)
     assert (pro.rows, anti.rows, difference.items) == (60, 60, 60)  # the same sentences

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import pytest
 from t0train.config import SuiteConfig
 from t0train.core.errors import UserError
 from t0train.data import Vocabulary, load_vocabulary
-from t0train.evals import datasets, evaluate_model
+from t0train.evals import EvalModel, datasets, evaluate_model
 from tests.evals.conftest import small_model
-from tests.evals.films import CATALOGUE, ROWS, train_vocabulary, write_films
+from tests.evals.films import ROWS, films_config, train_vocabulary, write_films
 from tests.evals.test_bigbench import COLOURS, write
 
 RANKED = ["colour", "good or bad", "long ones only"]
@@ -32,16 +33,8 @@ def identities(films: Path, vocabulary: Vocabulary, limit: int = 3, metric: str 
     """Revision of each dataset entry, identity of each prompt, as results.json has them."""
     written = {"dataset": "films", "kind": "generate", "metrics": [metric], "max_new_tokens": 2}
     tasks = [{"dataset": "films"}, {"dataset": BIG, "kind": "bigbench"}, written]
-    results = evaluate_model(
-        small_model(vocabulary.size),
-        vocabulary,
-        SuiteConfig.model_validate({"name": "all", "tasks": tasks}),
-        source=str(films / "data"),
-        store=str(films / "store"),
-        catalogue=CATALOGUE,
-        templates=[films / "templates"],
-        limit=limit,
-    )
+    config = films_config(films, SuiteConfig.model_validate({"name": "all", "tasks": tasks}))
+    results = evaluate_model(EvalModel(small_model(vocabulary.size), vocabulary), replace(config, limit=limit))
     found = {entry.dataset: entry.revision for entry in results.scored}
     return found | {prompt.name: prompt.identity for entry in results.scored for prompt in entry.prompts}
 
@@ -77,7 +70,7 @@ def test_other_rows_texts_vocabularies_and_measures_are_told_apart(
     assert changed(third, identities(films, vocabulary)) == {"films", *RANKED, WRITTEN}
 
 
-@pytest.mark.parametrize("kind", ["text_prompts", "stored_prompts", "big_bench_prompts"])
+@pytest.mark.parametrize("kind", ["generation_prompts", "rank_prompts", "big_bench_prompts"])
 def test_rows_that_change_while_an_evaluation_reads_them_are_refused(
     films: Path, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:

@@ -17,7 +17,7 @@ import pytest
 from t0train.config import SuiteConfig
 from t0train.core.hashing import derive_seed
 from t0train.data import load_vocabulary
-from t0train.evals import evaluate_model
+from t0train.evals import EvalConfig, EvalModel, evaluate_model
 from t0train.evals.bigbench import read_task
 from t0train.model import to_huggingface
 from t0train.prompts import load_templates
@@ -67,7 +67,10 @@ def test_scores_equal_a_loop_over_single_choices_on_every_dataset(
     tasks: list[dict[str, Any]] = [{"dataset": key, "split": split, "prompts": 2} for key, split in splits().items()]
     tasks += [{"dataset": name, "kind": "bigbench"} for name in BIG_BENCH]
     suite = SuiteConfig.model_validate({"name": "all", "tasks": tasks})
-    results = evaluate_model(model, vocabulary, suite, source=str(real_data), store=str(tmp_path), limit=ITEMS)
+    results = evaluate_model(
+        EvalModel(model, vocabulary),
+        EvalConfig(suite, source=str(real_data), store=str(tmp_path), limit=ITEMS),
+    )
     assert not results.missing
     lines = results.scores.to_pylist()
     assert {line["dataset"] for line in lines} == {*AT_HAND, *(f"bigbench/{name}" for name in BIG_BENCH)}

@@ -13,12 +13,13 @@ from t0train.cli.eval_tables import print_results
 from t0train.config import SuiteConfig
 from t0train.core.errors import UserError
 from t0train.data import Vocabulary
-from t0train.evals import Results, evaluate_model
+from t0train.evals import EvalModel, Results, evaluate_model
 from t0train.evals.eval_config import SINGLE_CHOICE
 from t0train.results import EvaluatedModel
 from t0train.results.results_json import RankedPromptScore
 from t0train.tasks import Dataset
 from tests.evals.conftest import small_model
+from tests.evals.films import films_config
 
 TEMPLATES = """
 dataset: mail
@@ -62,16 +63,9 @@ def score(
     (folder / "templates" / "mail" / "templates.yaml").write_text(TEMPLATES)
     kind = {"kind": "generate", "metrics": ["exact_match"], "max_new_tokens": 2} if prompt == "write" else {}
     tasks = [{"dataset": "mail", "prompts": [prompt], **kind}]
-    return evaluate_model(
-        small_model(vocabulary.size),
-        vocabulary,
-        SuiteConfig.model_validate({"name": "mail", "tasks": tasks, **suite}),
-        source=str(folder / "data"),
-        store=str(folder / "store"),
-        catalogue={"mail": Dataset(name="mail", family="mail")},
-        templates=[folder / "templates"],
-        facts=EvaluatedModel(name="small"),
-    )
+    chosen = SuiteConfig.model_validate({"name": "mail", "tasks": tasks, **suite})
+    model = EvalModel(small_model(vocabulary.size), vocabulary, EvaluatedModel(name="small"))
+    return evaluate_model(model, films_config(folder, chosen, {"mail": Dataset(name="mail", family="mail")}))
 
 
 def only(results: Results) -> RankedPromptScore:

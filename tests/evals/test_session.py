@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from t0train.config import SuiteConfig, SuiteTask
 from t0train.core.errors import UserError
 from t0train.core.run_folder import RunFolder
-from t0train.evals import Request, evaluate_into, open_model, prediction_cache, select_checkpoint
+from t0train.evals import (
+    EvalConfig,
+    ModelReference,
+    evaluate,
+    evaluate_into,
+    open_model,
+    prediction_cache,
+    select_checkpoint,
+)
 from t0train.evals.prediction_cache import fingerprint
 from t0train.evals.rank import rank_tokens
 from t0train.model import T5, find_weights
@@ -43,9 +51,9 @@ def suite(run: Path) -> Path:
     return path
 
 
-def evaluated(folder: Path, run: Path, suite: Path, **options: Any) -> dict[str, Any]:
-    request = Request(str(run), str(suite), **options)
-    evaluate_into(folder, request, request.load_suite())
+def evaluated(folder: Path, run: Path, suite: Path, untrained: bool = False, **options: Any) -> dict[str, Any]:
+    model = ModelReference.of(run, untrained)
+    evaluate_into(folder, model, EvalConfig.for_model(model, str(suite), **options))
     document: dict[str, Any] = json.loads((folder / "results.json").read_text())
     return document
 
@@ -94,15 +102,15 @@ def test_answers_of_another_model_or_other_rows_or_a_damaged_file_are_not_used(
     assert asked(run / "checkpoints" / "step-00000001") == 0
     (tmp_path / "out" / "results.json").unlink()  # those of all rows are not replaced by those of some
     assert asked(run, limit=10) == 3
-    damaged = next((tmp_path / "out" / "answers").glob("*/films_good_or_bad-*.json"))
-    for path in (tmp_path / "out" / "answers").glob("*/films_good_or_bad-*.json"):
+    damaged = next((tmp_path / "out" / "predictions").glob("*/films_good_or_bad-*.json"))
+    for path in (tmp_path / "out" / "predictions").glob("*/films_good_or_bad-*.json"):
         path.write_text(damaged.read_text()[:-20])
     assert asked(run, limit=10) == 1
 
 
 def of_an_item(change: Callable[[Any], Any]) -> Callable[[dict[str, Any]], None]:
     def apply(content: dict[str, Any]) -> None:
-        content["answers"][1] = change(content["answers"][1])
+        content["predictions"][1] = change(content["predictions"][1])
 
     return apply
 
@@ -116,8 +124,8 @@ def of_an_item(change: Callable[[Any], Any]) -> Callable[[dict[str, Any]], None]
         ("films_good_or_bad", of_an_item(lambda scores: [-float("inf"), scores[1]])),
         ("films_good_or_bad", of_an_item(lambda scores: [None, scores[1]])),
         ("films_good_or_bad", of_an_item(lambda scores: "x")),
-        ("films_good_or_bad", lambda content: content["answers"].pop()),
-        ("films_good_or_bad", lambda content: content.update(answers={"x": 1})),
+        ("films_good_or_bad", lambda content: content["predictions"].pop()),
+        ("films_good_or_bad", lambda content: content.update(predictions={"x": 1})),
         ("films_good_or_bad", of_an_item(lambda scores: scores[::-1])),
         ("films_say_it", of_an_item(lambda text: f"{text} edited")),
         ("films_say_it", of_an_item(lambda text: ["x"])),
@@ -133,7 +141,7 @@ def test_answers_that_were_changed_are_asked_for_again(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     whole = evaluated(tmp_path / "out", run, suite, limit=5)
-    [path] = (tmp_path / "out" / "answers").glob(f"*/{task}-*.json")
+    [path] = (tmp_path / "out" / "predictions").glob(f"*/{task}-*.json")
     right = json.loads(path.read_text())
     content = json.loads(path.read_text())
     damage(content)
@@ -141,7 +149,7 @@ def test_answers_that_were_changed_are_asked_for_again(
     capsys.readouterr()
     assert evaluated(tmp_path / "out", run, suite, limit=5) == whole
     assert json.loads(path.read_text()) == right
-    said = f"{path} is damaged or was edited: its answers are asked for again."
+    said = f"{path} is damaged or was edited: its predictions are computed again."
     assert capsys.readouterr().err.splitlines().count(said) == 1
 
 
@@ -150,8 +158,8 @@ def test_answers_of_other_weights_are_not_believed(run: Path, suite: Path, tmp_p
     whole = evaluated(tmp_path / "out", run, suite, limit=5)
     other = evaluated(tmp_path / "other", run / "checkpoints" / "step-00000001", suite, limit=5)
     assert other["files"]["scores.parquet"] != whole["files"]["scores.parquet"]
-    for path in (tmp_path / "out" / "answers").glob("*/*.json"):
-        [foreign] = (tmp_path / "other" / "answers").glob(f"*/{path.name}")
+    for path in (tmp_path / "out" / "predictions").glob("*/*.json"):
+        [foreign] = (tmp_path / "other" / "predictions").glob(f"*/{path.name}")
         path.write_bytes(foreign.read_bytes())
     assert evaluated(tmp_path / "out", run, suite, limit=5) == whole
 
@@ -161,7 +169,7 @@ def test_answers_of_another_scorer_or_backend_are_asked_for_again(
 ) -> None:
     def files() -> int:
         evaluated(tmp_path / "out", run, suite, limit=5)
-        return len(list((tmp_path / "out" / "answers").glob("*/*.json")))
+        return len(list((tmp_path / "out" / "predictions").glob("*/*.json")))
 
     assert files() == files() == 4
     monkeypatch.setattr(prediction_cache, "SCORER_VERSION", prediction_cache.SCORER_VERSION + 1)
@@ -186,9 +194,25 @@ def test_a_run_is_known_by_recipe_and_seed_wherever_it_lies(run: Path, suite: Pa
 
 
 def test_a_folder_has_one_name_however_it_is_written() -> None:
-    suite = SuiteConfig(name="s", tasks=[SuiteTask(dataset="films")])
-    folders = {Request(model).default_folder(suite) for model in ("exp/one", "./exp/one", "exp/one/", "exp//one")}
+    folders = {
+        ModelReference.of(model).results_folder("s") for model in ("exp/one", "./exp/one", "exp/one/", "exp//one")
+    }
     assert folders == {Path("eval/exp--one/s")}
+
+
+def test_the_configuration_of_a_run_is_read_once(
+    run: Path, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+    open_file = Path.open
+
+    def record(path: Path, *arguments: Any, **options: Any) -> Any:
+        opened.append(path)
+        return open_file(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", record)
+    evaluate(run, suite, limit=1, out=tmp_path / "out")
+    assert opened.count(run / "config.resolved.yaml") == 1
 
 
 def test_fingerprint_tells_weights_apart() -> None:
@@ -202,7 +226,7 @@ def test_one_evaluates_into_a_folder_at_a_time_and_removes_what_a_killed_one_lef
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    left = killed_while_writing(out / "results.json", out / "answers/a.json", out / "step-00000001/results.json")
+    left = killed_while_writing(out / "results.json", out / "predictions/a.json", out / "step-00000001/results.json")
     document = after_waiting(out / ".lock", lambda: evaluated(out, run, run.parent / "suite.yaml", limit=2), capsys)
     assert [task["dataset"] for task in document["tasks"]] == ["films"]
     assert not any(path.exists() for path in left)
@@ -254,7 +278,7 @@ def test_the_best_checkpoint_is_selected(run: Path, tmp_path: Path, monkeypatch:
     copy = shutil.copytree(run, tmp_path / "run")
     rank = rank_tokens
     first = fingerprint(open_model(str(copy / "checkpoints" / "step-00000001")).model)
-    assert open_model(str(copy)).step == 2
+    assert open_model(copy).facts.step == 2
 
     def by_weights(model: Any, items: Any, **options: Any) -> list[np.ndarray]:
         sign = 1.0 if fingerprint(model) == first else -1.0
@@ -263,8 +287,9 @@ def test_the_best_checkpoint_is_selected(run: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(prediction_cache, "rank_tokens", by_weights)
     suite = copy.parent / "suite.yaml"
     suite.write_text("name: choose\ntasks:\n  - {dataset: films, prompts: [good or bad]}\n  - {dataset: imdb}\n")
-    request = Request(str(copy), str(suite))
-    selection = select_checkpoint(request, request.load_suite())
+    model = ModelReference.of(copy)
+    config = EvalConfig.for_model(model, str(suite))
+    selection = select_checkpoint(model, config)
     # two of three rows are good (choice 1), as films.ROWS says
     found: list[tuple[int, Any]] = [(one.step, one.score) for one in selection.candidates]
     assert found == [
@@ -274,15 +299,15 @@ def test_the_best_checkpoint_is_selected(run: Path, tmp_path: Path, monkeypatch:
     assert (selection.step, selection.source, selection.seed) == (1, str(run.parent / "data"), 0)
     assert selection.limit is None
     assert set(selection.left_out) == {"imdb"}
-    assert open_model(str(copy)).step == 1
+    assert open_model(copy).facts.step == 1
     assert open_model(str(copy)).facts.selected
     assert find_weights(copy, step=2).name == "step-00000002"
     written = json.loads((copy / "eval" / "choose" / "selection.json").read_text())
     assert written["step"] == 1
     assert json.loads((copy / "eval" / "choose" / "results.json").read_text())["model"]["step"] == 1
     monkeypatch.setattr(prediction_cache, "rank_tokens", Counter(rank, most=0))  # all has been answered
-    training = request.load_suite().model_copy(update={"tasks": request.load_suite().tasks[:1]})
-    assert evaluate_into(request.default_folder(training), request, training).model.step == 1
+    training = replace(config, suite=config.suite.model_copy(update={"tasks": config.suite.tasks[:1]}))
+    assert evaluate_into(model.results_folder("choose"), model, training).model.step == 1
 
 
 def test_every_entry_of_a_dataset_counts(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,8 +323,9 @@ def test_every_entry_of_a_dataset_counts(run: Path, tmp_path: Path, monkeypatch:
     )
     first = lambda model, items, **_: [-np.arange(len(choices), dtype=float) for _, choices in items]  # noqa: E731
     monkeypatch.setattr(prediction_cache, "rank_tokens", first)
-    request = Request(str(copy), str(suite))
-    selection = select_checkpoint(request, request.load_suite())
+    model = ModelReference.of(copy)
+    config = EvalConfig.for_model(model, str(suite))
+    selection = select_checkpoint(model, config)
     for one in selection.candidates:
         assert one.medians == {
             "films validation[:3], ranked": pytest.approx(1 / 3),
@@ -319,12 +345,11 @@ def test_every_entry_of_a_dataset_counts(run: Path, tmp_path: Path, monkeypatch:
 )
 def test_selection_never_touches_held_out_data(run: Path, tmp_path: Path, task: str, message: str) -> None:
     (tmp_path / "suite.yaml").write_text(f"name: bad\ntasks:\n  - {task}\n")
-    request = Request(str(run), str(tmp_path / "suite.yaml"))
+    config = EvalConfig.for_model(ModelReference.of(run), str(tmp_path / "suite.yaml"))
     with pytest.raises(UserError, match=message):
-        select_checkpoint(request, request.load_suite())
-    of_a_checkpoint = Request(str(run / "checkpoints" / "step-00000001"), str(tmp_path / "suite.yaml"))
+        select_checkpoint(ModelReference.of(run), config)
     with pytest.raises(UserError, match="run folder"):
-        select_checkpoint(of_a_checkpoint, request.load_suite())
+        select_checkpoint(ModelReference.of(run / "checkpoints" / "step-00000001"), config)
 
 
 def test_a_selection_ends_when_training_goes_on(tmp_path: Path) -> None:

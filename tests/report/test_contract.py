@@ -9,10 +9,10 @@ import pytest
 
 from t0train.config import SuiteConfig
 from t0train.data import load_vocabulary
-from t0train.evals import evaluate_model
+from t0train.evals import EvalModel, evaluate_model
 from t0train.model import init_model
 from t0train.results import EvaluatedModel
-from tests.evals.films import CATALOGUE, ROWS, train_vocabulary, write_films
+from tests.evals.films import ROWS, films_config, train_vocabulary, write_films
 from tests.report.conftest import WriteRun, cells, markdown, section
 
 SUITE = {
@@ -35,15 +35,10 @@ def test_evaluations_become_a_report(write_run: WriteRun, tmp_path: Path) -> Non
         if name == "other_rows":
             path = films / "data" / "films" / "default" / "validation.jsonl"
             path.write_text("".join(f"{json.dumps(row)}\n" for row in ROWS[::-1]))
+        model = init_model("tiny", seed=seed, vocab_size=vocabulary.size).eval()
         results = evaluate_model(
-            init_model("tiny", seed=seed, vocab_size=vocabulary.size).eval(),
-            vocabulary,
-            SuiteConfig.model_validate(SUITE),
-            source=str(films / "data"),
-            store=str(films / "store"),
-            catalogue=CATALOGUE,
-            templates=[films / "templates"],
-            facts=EvaluatedModel(name=name, step=7),
+            EvalModel(model, vocabulary, EvaluatedModel(name=name, step=7)),
+            films_config(films, SuiteConfig.model_validate(SUITE)),
         )
         runs.append(write_run(name))
         results.write(runs[-1] / "eval" / "films")

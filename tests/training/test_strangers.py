@@ -323,7 +323,7 @@ LINKS = [
     (".lock", "file", "train"),
     ("eval", "folder", "eval"),
     ("eval/films_suite", "folder", "eval"),
-    ("eval/films_suite/answers", "folder", "eval"),
+    ("eval/films_suite/predictions", "folder", "eval"),
     ("report", "folder", "report"),
 ]
 
