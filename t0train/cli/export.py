@@ -34,7 +34,7 @@ def command(
     from t0train.evals import fingerprint
     from t0train.mixture import by_dataset
     from t0train.model import export_model, load_model, open_run_checkpoint
-    from t0train.report import TrainedDataset, card_header, card_text
+    from t0train.report import TrainedDataset, build_card
 
     found = open_run_checkpoint(run, step)
     if found is None:
@@ -50,11 +50,8 @@ def command(
         for row in (by_dataset(mixture.table()) if mixture else [])
     ]
     hub_ids = [dataset.hub_id for dataset in mixture.datasets if dataset.hub_id] if mixture else []
-    text, header = (
-        card_text(found.run.path, found.step, datasets, fingerprint(model)),
-        card_header(found.run.path, hub_ids),
-    )
-    print(export_model(model, out, found.vocabulary.path, text, header))
+    card = build_card(found.run.path, found.step, datasets, hub_ids, fingerprint(model))
+    print(export_model(model, out, found.vocabulary.path, card.text, card.header))
 
 
 def _mixture(config: RunConfig) -> Mixture | None:

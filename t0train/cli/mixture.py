@@ -86,7 +86,7 @@ def show(
     per_step = _examples_per_step(config, examples_per_row) if steps else None
     report = check_sources(mixture, config.data)
     _remark(*mixture.remarks, *report.remarks)
-    tasks_table = mixture.table(steps, per_step, report.rows, _mean_tokens(_stored(config, mixture)))
+    tasks_table = mixture.table(steps, per_step, report.rows, _mean_tokens(_stored_tasks(config, mixture)))
     shown: Sequence[TaskRow | DatasetRow] = tasks_table if tasks else by_dataset(tasks_table)
     if as_json:
         datasets = [asdict(row) for row in by_dataset(tasks_table)]
@@ -97,7 +97,7 @@ def show(
         writer.writerows(asdict(row) for row in shown)
     else:
         show_records([asdict(row) for row in shown], _FORMATS)
-        print(_sentence(mixture))
+        print(_describe_mixture(mixture))
 
 
 @app.command()
@@ -143,7 +143,7 @@ def check(
             overlaps = find_overlaps(mixture, chosen, run, advance)
         if folder.exists():
             _remark(f"written to {write_overlaps(overlaps, folder.results(chosen.name))}, for the report")
-    counts = {task: tokens.counts for task, tokens in _stored(run, mixture).items()}
+    counts = {task: tokens.counts for task, tokens in _stored_tasks(run, mixture).items()}
     if as_json:
         print_json(_report_document(report, leaks, overlaps, counts))
     else:
@@ -158,7 +158,7 @@ def check(
     if not as_json:
         all_of_it = f"{len(mixture.dropped)} datasets dropped, the others" if mixture.dropped else "all"
         at_hand = f"{all_of_it} at hand in {report.source}" if report.rows else "the hub is asked when rows are fetched"
-        print(f"{_sentence(mixture)}; {at_hand}")
+        print(f"{_describe_mixture(mixture)}; {at_hand}")
 
 
 def _summary(mixture: Mixture) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def _summary(mixture: Mixture) -> dict[str, Any]:
     }
 
 
-def _sentence(mixture: Mixture) -> str:
+def _describe_mixture(mixture: Mixture) -> str:
     return (
         f"{mixture.name}: {len(mixture.tasks)} tasks of {len(mixture.datasets)} datasets,"
         f" sum of rates {mixture.rates.sum():,.0f}, hash {mixture.hash}"
@@ -237,7 +237,7 @@ def _examples_per_step(config: RunConfig, examples_per_row: float | None) -> flo
     return batch.rows * examples_per_row
 
 
-def _stored(config: RunConfig, mixture: Mixture) -> dict[str, TaskTokens]:
+def _stored_tasks(config: RunConfig, mixture: Mixture) -> dict[str, TaskTokens]:
     """What the token store holds of a mixture, by task name; asks no network, so the hub's revision is open."""
     from t0train.data import load_vocabulary, open_folder, store_folder
     from t0train.tasks import open_table, parse_split, training_split

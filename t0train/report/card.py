@@ -49,14 +49,39 @@ class TrainedDataset(NamedTuple):
     probability: float
 
 
-def card_header(run: Path, hub_ids: Sequence[str]) -> str:
-    """Lines for the YAML header that the hub reads.
+class ModelCard(NamedTuple):
+    """What a run folder contributes to a model card.
+
+    Attributes:
+        header: lines for the YAML header that the hub reads.
+        text: sections, as Markdown.
+    """
+
+    header: str
+    text: str
+
+
+def build_card(
+    run: Path, step: int, mixture: Sequence[TrainedDataset], hub_ids: Sequence[str] = (), weights: str = ""
+) -> ModelCard:
+    """The model card of a checkpoint.
 
     Args:
         run: run folder.
+        step: of the checkpoint that is exported; results of other checkpoints are left out.
+        mixture: the training datasets; empty if unknown.
         hub_ids: repositories that the training data come from.
+        weights: fingerprint of the weights that are exported; results of others are left out. Empty if unknown.
+
+    Raises:
+        UserError: not a run folder, or a damaged file in it.
     """
-    start = read_run(run).recipe.model.init_from or "random"
+    found = read_run(run, step)
+    return ModelCard(_header(found, hub_ids), _text(found, step, mixture, weights))
+
+
+def _header(run: RunData, hub_ids: Sequence[str]) -> str:
+    start = run.recipe.model.init_from or "random"
     entries: dict[str, Any] = {"language": "en", "tags": ["t5", "t0", "zero-shot", "multitask-prompted-training"]}
     if start.count("/") == 1 and not start.startswith((".", "/", "~")):
         entries["base_model"] = start
@@ -66,23 +91,11 @@ def card_header(run: Path, hub_ids: Sequence[str]) -> str:
     return text
 
 
-def card_text(run: Path, step: int, mixture: Sequence[TrainedDataset], weights: str = "") -> str:
-    """The part of the card that a run folder knows, as Markdown.
-
-    Args:
-        run: run folder.
-        step: of the checkpoint that is exported; results of other checkpoints are left out.
-        mixture: the training datasets; empty if unknown.
-        weights: fingerprint of the weights that are exported; results of others are left out. Empty if unknown.
-
-    Raises:
-        UserError: not a run folder, or a damaged file in it.
-    """
-    found = read_run(run, step)
+def _text(found: RunData, step: int, mixture: Sequence[TrainedDataset], weights: str) -> str:
     of_step = {suite: results for suite, results in found.results.items() if results.model.step == step}
     own = {suite: results for suite, results in of_step.items() if _are_of(results, weights)}
     if found.deviations is None:  # a run folder that was put together by hand
-        resolved = load_config(RunFolder(run).config)
+        resolved = load_config(RunFolder(found.folder).config)
         found = replace(found, deviations=tuple(deviation.sentence for deviation in from_t0(resolved)))
     scored = replace(found, results=own)
     runs = [scored]

@@ -91,7 +91,7 @@ def build_toy(folder: Path, seed: int = 0) -> bool:
 
 def _build(folder: Path, seed: int) -> bool:
     present = _written_before(folder)
-    if present and present["key"] == _key(seed) and _intact(folder, present["files"]):
+    if present and present["key"] == _source_hash(seed) and _intact(folder, present["files"]):
         return False
     with atomic_folder(folder, ours=[_MANIFEST]) as out:
         shutil.copytree(_TEMPLATES, out / "templates")
@@ -105,7 +105,7 @@ def _build(folder: Path, seed: int) -> bool:
         (out / "catalogue.csv").write_text(_catalogue(), encoding="utf-8")
         (out / "spiece.model").write_bytes(_train_vocabulary(texts))
         files = {str(path.relative_to(out)): file_sha256(path) for path in sorted(out.rglob("*")) if path.is_file()}
-        write_json(out / _MANIFEST, {"key": _key(seed), "seed": seed, "files": files})
+        write_json(out / _MANIFEST, {"key": _source_hash(seed), "seed": seed, "files": files})
     return True
 
 
@@ -162,7 +162,7 @@ def _catalogue() -> str:
     return text.getvalue()
 
 
-def _key(seed: int) -> str:
+def _source_hash(seed: int) -> str:
     """Identity of what would be written: the seed and the code and templates that make it."""
     sources = sorted(path for path in Path(__file__).parent.rglob("*") if path.suffix in {".py", ".yaml"})
     return content_hash([seed, [file_sha256(path) for path in sources]])

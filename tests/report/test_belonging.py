@@ -11,8 +11,8 @@ import pytest
 
 from t0train.config import load_config, run_identity
 from t0train.core.errors import UserError
-from t0train.report import card_text, read_run, read_runs
-from t0train.report.sections.accuracy import panels
+from t0train.report import build_card, read_run, read_runs
+from t0train.report.sections.accuracy import accuracy_panels
 from tests.report.conftest import WriteRun, cells, markdown, results, section, step_event
 
 
@@ -25,17 +25,17 @@ def of_step(step: int, accuracy: float, **facts: Any) -> dict[str, Any]:
 def test_card_takes_the_results_of_its_own_checkpoint(write_run: WriteRun) -> None:
     run = write_run(suites={"demo": of_step(200, 0.75), "demo/step-00000100": of_step(100, 0.25)})
     for step, accuracy, other in ((200, "75.0", "25.0"), (100, "25.0", "75.0")):
-        text = card_text(run, step, [])
+        text = build_card(run, step, []).text
         assert accuracy in cells(text, "movies", "test[:200]")[4]
         assert f"{other} [" not in text
         assert f"the checkpoint of step {step} was scored" in text
-    assert "The checkpoint of step 300 was not evaluated" in card_text(run, 300, [])
+    assert "The checkpoint of step 300 was not evaluated" in build_card(run, 300, []).text
 
 
 def test_card_leaves_out_results_of_other_weights(write_run: WriteRun) -> None:
     run = write_run(suites={"demo": of_step(200, 0.75, weights="0a")})
-    assert "75.0" in card_text(run, 200, [], "0a")
-    text = card_text(run, 200, [], "0b")
+    assert "75.0" in build_card(run, 200, [], weights="0a").text
+    text = build_card(run, 200, [], weights="0b").text
     assert "75.0" not in text
     assert "The checkpoint of step 200 was not evaluated" in text
 
@@ -81,7 +81,7 @@ def test_held_out_is_said_of_each_run_alike_in_table_and_figure(write_run: Write
     ]
     text = section(markdown(runs, tmp_path / "out"), "Accuracy")
     assert [cells(text, "movies", "test[:200]", name)[3] for name in standings] == ["no", "yes", "unknown"]
-    [panel] = panels(read_runs(runs), "demo")
+    [panel] = accuracy_panels(read_runs(runs), "demo")
     assert panel.dataset == "movies (one: not held out; three: held out: unknown)"
     assert "three: what its training shares with the suite was not known" in text
 
@@ -91,7 +91,7 @@ def test_baselines_are_those_of_each_run(write_run: WriteRun) -> None:
     few = results({"movies": [0.5]}, chance=0.25)
     few["tasks"][0] |= {"rows": 10, "majority": 0.9}
     runs = [write_run("one", suites={"demo": results({"movies": [0.5]})}), write_run("two", suites={"demo": few})]
-    [panel] = panels(read_runs(runs), "demo")
+    [panel] = accuracy_panels(read_runs(runs), "demo")
     assert [(box.chance, box.majority) for box in panel.boxes] == [(0.5, 0.525), (0.25, 0.9)]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from t0train.report import TrainedDataset, card_header, card_text
+from t0train.report import TrainedDataset, build_card
 from tests.report.conftest import WriteRun, results, step_event
 
 MIXTURE = [
@@ -31,7 +31,7 @@ def run(write_run: WriteRun) -> Path:
 
 
 def test_header_is_what_the_hub_reads(run: Path) -> None:
-    header = card_header(run, ["nyu-mll/glue", "stanfordnlp/imdb", "nyu-mll/glue"])
+    header = build_card(run, 0, [], ["nyu-mll/glue", "stanfordnlp/imdb", "nyu-mll/glue"]).header
     data = ModelCard(f"---\n{header}---\n# text").data.to_dict()
     assert data["datasets"] == ["nyu-mll/glue", "stanfordnlp/imdb"]
     assert data["base_model"] == "google/t5-small-lm-adapt"
@@ -41,13 +41,13 @@ def test_header_is_what_the_hub_reads(run: Path) -> None:
 
 def test_random_weights_have_no_base_model(write_run: WriteRun) -> None:
     run = write_run(model={"init_from": "random", "size": "tiny"})
-    assert "base_model" not in card_header(run, [])
-    assert "datasets" not in card_header(run, [])
-    assert "random weights, tiny" in card_text(run, 0, [])
+    assert "base_model" not in build_card(run, 0, []).header
+    assert "datasets" not in build_card(run, 0, []).header
+    assert "random weights, tiny" in build_card(run, 0, []).text
 
 
 def test_card_holds_data_recipe_deviations_results_and_caveats(run: Path) -> None:
-    text = card_text(run, 2, MIXTURE)
+    text = build_card(run, 2, MIXTURE).text
     assert "hash 0123abcd" in text
     assert "- dropped: c." in text
     assert text.index("| imdb | 11 | 75.00 |") < text.index("| glue/mrpc | 7 | 25.00 |")
@@ -61,6 +61,6 @@ def test_card_holds_data_recipe_deviations_results_and_caveats(run: Path) -> Non
 
 
 def test_results_of_another_checkpoint_are_not_those_of_this_one(run: Path) -> None:
-    text = card_text(run, 3, MIXTURE)
+    text = build_card(run, 3, MIXTURE).text
     assert "The checkpoint of step 3 was not evaluated. Other checkpoints of the run were, on bias." in text
     assert "80.0" not in text

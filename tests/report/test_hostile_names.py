@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from t0train.core.text import escape_markdown, printable, shortened
-from t0train.report import card_text, write_report
+from t0train.report import build_card, write_report
 from tests.report.conftest import WriteRun, results, step_event
 
 NASTY = [
@@ -135,7 +135,7 @@ def external(attributes: dict[str, str | None]) -> list[Any]:
 def test_report_and_card_hold_no_foreign_markup(name: str, write_run: WriteRun, tmp_path: Path) -> None:
     run = hostile_run(write_run, name)
     page = write_report([run], tmp_path / "out")
-    for text in (page.with_suffix(".md").read_text(encoding="utf-8"), card_text(run, 300, [])):
+    for text in (page.with_suffix(".md").read_text(encoding="utf-8"), build_card(run, 300, []).text):
         types = [token.type for token in inline(text)]
         assert not set(types) & {"link_open", "html_inline", "fence", "blockquote_open", "ordered_list_open", "em_open"}
         images = [token for token in inline(text) if token.type == "image"]

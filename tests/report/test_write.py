@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from t0train.core.errors import UserError
-from t0train.report import RunData, build_report, card_text, headlines, read_run, read_runs, write_report
-from t0train.report.sections.accuracy import panels
+from t0train.report import RunData, build_card, build_report, headlines, read_run, read_runs, write_report
+from t0train.report.sections.accuracy import accuracy_panels
 from tests.at_once import after_waiting, killed_while_writing
 from tests.report.conftest import WriteRun, cells, make_run, results, step_event
 
@@ -106,7 +106,7 @@ def test_further_metrics_stand_in_report_and_card(write_run: WriteRun, tmp_path:
     one |= {"metrics": {"f1": 0.63}, "remarks": {"empty choice": 2}}
     two |= {"metrics": {"f1": 0.61}}
     run = write_run(suites={"demo": document}, **TINY)
-    for text in (write_report([run], tmp_path / "out").with_suffix(".md").read_text(), card_text(run, 300, [])):
+    for text in (write_report([run], tmp_path / "out").with_suffix(".md").read_text(), build_card(run, 300, []).text):
         where = ("movies", "test[:200]", "f1")
         assert cells(text, *where)[3:] == ["61.0 [55.0, 66.0]", "62.0", "40.0", "30.0"]
         assert "| mail | test[:200] | f1 |" not in text
@@ -217,14 +217,16 @@ def test_untrained_is_shown_of_the_same_rows_only(
     untrained["tasks"][0] |= before
     folder = write_run(suites={"demo": trained, "demo-untrained": untrained}, **TINY)
     page = write_report([folder], tmp_path / "out")
-    for text in (page.with_suffix(".md").read_text(), card_text(folder, 300, [])):
+    for text in (page.with_suffix(".md").read_text(), build_card(folder, 300, []).text):
         movies, mail = (cells(text, key, "test[:200]") for key in ("movies", "mail"))
         assert (movies[-1], mail[-1]) == ("12.5" if is_shown else "-", "37.5")
         prompts = text.partition("demo: movies test")[2].partition("demo: mail test")[0]
         assert ("12.5" in prompts, "untrained" in prompts) == (is_shown, is_shown)
         said = "demo, untrained: evaluated on other rows of movies, and left out there"
         assert (said in text) is not is_shown
-    boxes = {panel.dataset: [box.model for box in panel.boxes] for panel in panels(read_runs([folder]), "demo")}
+    boxes = {
+        panel.dataset: [box.model for box in panel.boxes] for panel in accuracy_panels(read_runs([folder]), "demo")
+    }
     assert boxes == {"movies": ["untrained"] * is_shown + ["demo"], "mail": ["untrained", "demo"]}
 
 
@@ -238,7 +240,7 @@ def test_a_trained_family_is_told_from_a_trained_dataset(write_run: WriteRun, tm
     said = [cells(text, key, "test[:200]")[column] for key in ("movies", "mail", "news", "books")]
     assert said == ["no", "no", "dataset, not family", "yes"]
     assert "- demo: news by family." in text
-    assert [panel.dataset for panel in panels(read_runs([folder]), "demo")] == [
+    assert [panel.dataset for panel in accuracy_panels(read_runs([folder]), "demo")] == [
         *("movies (not held out)", "mail (not held out)", "news (family trained on)", "books"),
     ]
 

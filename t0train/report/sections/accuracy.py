@@ -11,6 +11,14 @@ from t0train.report.run_data import RunData, suites
 from t0train.results.display import NOTHING, percent, with_interval
 from t0train.results.results_json import EvalResults, RankedPromptScore, RankedScore
 
+_EXPLAINED = (
+    "Median and mean are over the prompts of a dataset; brackets hold 95 % bootstrap intervals over its "
+    "rows, so neither the spread over prompts nor that over training seeds is in them. Chance is a uniform "
+    "guess among the choices, majority the best constant answer, untrained the same model before training.",
+    "An interval without width, such as 100.0 [100.0, 100.0], says that all rows agreed; a bootstrap "
+    "cannot say more, and with few rows the doubt is larger.",
+)
+
 
 class Headline(NamedTuple):
     """One run on one dataset of a suite. Accuracies are fractions of 1; `untrained` is a mean over prompts."""
@@ -37,11 +45,11 @@ def ranked_datasets(results: EvalResults | None) -> dict[tuple[str, str], Ranked
 
 def headlines(runs: Sequence[RunData]) -> list[Headline]:
     """Every (suite, dataset, run), ordered by suite, then as the suite lists its datasets, then as the runs came."""
-    return [line for suite in suites(runs) for line in _of_suite(runs, suite)]
+    return [line for suite in suites(runs) for line in _headlines_of_suite(runs, suite)]
 
 
-def _of_suite(runs: Sequence[RunData], suite: str) -> Iterator[Headline]:
-    for dataset, split in evaluated(runs, suite):
+def _headlines_of_suite(runs: Sequence[RunData], suite: str) -> Iterator[Headline]:
+    for dataset, split in dataset_keys(runs, suite):
         for run in runs:
             entry = ranked_datasets(run.results.get(suite)).get((dataset, split))
             if entry is None:
@@ -66,7 +74,7 @@ def _of_suite(runs: Sequence[RunData], suite: str) -> Iterator[Headline]:
 
 def before_training(run: RunData, suite: str, entry: RankedScore) -> RankedScore | None:
     """The untrained model's entry for the same rows and prompts; None if there is none."""
-    before = untrained_entry(run, suite, entry)
+    before = _untrained_entry(run, suite, entry)
     return before if before and _conditions(before) == _conditions(entry) else None
 
 
@@ -76,74 +84,62 @@ def _conditions(entry: RankedScore) -> tuple[object, ...]:
     return (entry.rows, entry.revision, entry.normalise, prompts)
 
 
-def untrained_entry(run: RunData, suite: str, entry: RankedScore) -> RankedScore | None:
+def _untrained_entry(run: RunData, suite: str, entry: RankedScore) -> RankedScore | None:
     """The untrained model's entry for the same dataset and split, of whatever rows."""
     return ranked_datasets(run.untrained.get(suite)).get(entry.key)
 
 
-def evaluated(runs: Sequence[RunData], suite: str) -> list[tuple[str, str]]:
+def dataset_keys(runs: Sequence[RunData], suite: str) -> list[tuple[str, str]]:
     """(dataset, split) pairs of a suite that any run has results for, each once, in the suite's order."""
     return list(dict.fromkeys(key for run in runs for key in ranked_datasets(run.results.get(suite))))
 
 
 def accuracy_section(runs: Sequence[RunData]) -> PageSection:
     """One table and one figure for each suite, and what they mean."""
-    return PageSection("Accuracy", _of_suites(runs))
-
-
-def _of_suites(runs: Sequence[RunData]) -> list[Part]:
     if not suites(runs):
-        return [Sentences(["No evaluation yet: run `t0train eval` on the run folder, then write the report again."])]
-    lines = headlines(runs)
-    parts: list[Part] = []
-    for suite in suites(runs):
-        standing = {run.name: held_out(run, suite) for run in runs}
-        column = ("held out",) if any(found != "yes" for one in standing.values() for found in one.values()) else ()
-        of_suite = [line for line in lines if line.suite == suite]
-        untrained = ("untrained",) if any(line.untrained is not None for line in of_suite) else ()
-        rows = [
-            (
-                line.dataset,
-                line.split,
-                *([line.run] if len(runs) > 1 else []),
-                *([standing[line.run][line.dataset]] if column else []),
-                f"{line.prompts}",
-                f"{line.rows:,}",
-                with_interval(line.median, line.median_interval),
-                with_interval(line.mean, line.mean_interval),
-                percent(line.chance),
-                percent(line.majority),
-                *([percent(line.untrained)] if untrained else []),
-            )
-            for line in of_suite
-        ]
-        if not rows:  # nothing is ranked in this suite
-            continue
-        model = ("run",) if len(runs) > 1 else ()
-        header = ("dataset", "split", *model, *column, "prompts", "rows", "median", "mean", "chance", "majority")
-        names = 2 + len(model) + len(column)
-        parts.append(PageTable((*header, *untrained), rows, title=f"Suite {suite}, accuracy in %", names=names))
-        parts += _further_metrics(runs, suite)
-        parts.append(Sentences([_scored(run, suite) for run in runs if suite in run.results]))
-        if apart := [sentence for run in runs for sentence in _other_rows(run, suite)]:
-            parts.append(Sentences(apart))
-        if column:
-            parts.append(Sentences([sentence for run in runs for sentence in _shared(run, suite)]))
-        caption = "Accuracy over prompts: a box for each model, in the order of the legend, a dot for each prompt."
-        parts.append(picture(f"accuracy-{suite}", caption, figures.draw_accuracies(panels(runs, suite))))
-    if not parts:
+        advice = "No evaluation yet: run `t0train eval` on the run folder, then write the report again."
+        return PageSection("Accuracy", [Sentences([advice])])
+    parts = [part for suite in suites(runs) for part in _of_suite(runs, suite)]
+    return PageSection("Accuracy", [*parts, Sentences(_EXPLAINED)] if parts else [])
+
+
+def _of_suite(runs: Sequence[RunData], suite: str) -> list[Part]:
+    lines = list(_headlines_of_suite(runs, suite))
+    if not lines:  # nothing is ranked in this suite
         return []
-    parts.append(
-        Sentences(
-            [
-                "Median and mean are over the prompts of a dataset; brackets hold 95 % bootstrap intervals over its "
-                "rows, so neither the spread over prompts nor that over training seeds is in them. Chance is a uniform "
-                "guess among the choices, majority the best constant answer, untrained the same model before training.",
-                "An interval without width, such as 100.0 [100.0, 100.0], says that all rows agreed; a bootstrap "
-                "cannot say more, and with few rows the doubt is larger.",
-            ]
+    held_out_by_run = {run.name: held_out(run, suite) for run in runs}
+    is_remarkable = any(found != "yes" for one in held_out_by_run.values() for found in one.values())
+    run_column = ["run"] if len(runs) > 1 else []
+    held_out_column = ["held out"] if is_remarkable else []
+    untrained_column = ["untrained"] if any(line.untrained is not None for line in lines) else []
+    header = ["dataset", "split", *run_column, *held_out_column, "prompts", "rows", "median", "mean"]
+    header += ["chance", "majority", *untrained_column]
+    rows = [
+        (
+            line.dataset,
+            line.split,
+            *([line.run] if run_column else []),
+            *([held_out_by_run[line.run][line.dataset]] if held_out_column else []),
+            f"{line.prompts}",
+            f"{line.rows:,}",
+            with_interval(line.median, line.median_interval),
+            with_interval(line.mean, line.mean_interval),
+            percent(line.chance),
+            percent(line.majority),
+            *([percent(line.untrained)] if untrained_column else []),
         )
-    )
+        for line in lines
+    ]
+    names = 2 + len(run_column) + len(held_out_column)
+    parts: list[Part] = [PageTable(header, rows, title=f"Suite {suite}, accuracy in %", names=names)]
+    parts += _further_metrics(runs, suite)
+    parts.append(Sentences([_describe_scored(run, suite) for run in runs if suite in run.results]))
+    if apart := [sentence for run in runs for sentence in _untrained_left_out(run, suite)]:
+        parts.append(Sentences(apart))
+    if held_out_column:
+        parts.append(Sentences([sentence for run in runs for sentence in _shared_with_training(run, suite)]))
+    caption = "Accuracy over prompts: a box for each model, in the order of the legend, a dot for each prompt."
+    parts.append(picture(f"accuracy-{suite}", caption, figures.draw_accuracies(accuracy_panels(runs, suite))))
     return parts
 
 
@@ -161,7 +157,7 @@ def held_out(run: RunData, suite: str) -> dict[str, str]:
     }
 
 
-def _shared(run: RunData, suite: str) -> Iterator[str]:
+def _shared_with_training(run: RunData, suite: str) -> Iterator[str]:
     """What a run's training shares with datasets of the suite."""
     if suite not in run.results:
         return
@@ -174,7 +170,7 @@ def _shared(run: RunData, suite: str) -> Iterator[str]:
 _IN_TITLES = {"no": "not held out", "dataset, not family": "family trained on", "unknown": "held out: unknown"}
 
 
-def _remark(runs: Sequence[RunData], suite: str, dataset: str) -> str:
+def _held_out_remark(runs: Sequence[RunData], suite: str, dataset: str) -> str:
     """What the title of a dataset's panel says on whether it is held out: for each run where they differ."""
     found = {run.name: one[dataset] for run in runs if dataset in (one := held_out(run, suite))}
     if set(found.values()) == {"yes"}:
@@ -188,7 +184,7 @@ def _remark(runs: Sequence[RunData], suite: str, dataset: str) -> str:
 def _further_metrics(runs: Sequence[RunData], suite: str) -> list[Part]:
     """The further metrics of the suite, e.g. F1, and what guesses and constant answers get by them."""
     rows = []
-    for dataset, split in evaluated(runs, suite):
+    for dataset, split in dataset_keys(runs, suite):
         for run in runs:
             entry = ranked_datasets(run.results.get(suite)).get((dataset, split))
             for metric, over_prompts in entry.metrics.items() if entry else ():
@@ -209,7 +205,7 @@ def _further_metrics(runs: Sequence[RunData], suite: str) -> list[Part]:
     return [PageTable(header, rows, title=f"Suite {suite}, further metrics in %", names=len(header) - 4)]
 
 
-def _scored(run: RunData, suite: str) -> str:
+def _describe_scored(run: RunData, suite: str) -> str:
     results = run.results[suite]
     step, limit = results.model.step, results.limit
     model = f"the checkpoint of step {step:,}" if step is not None else results.model.name
@@ -220,11 +216,11 @@ def _scored(run: RunData, suite: str) -> str:
     return sentence
 
 
-def _other_rows(run: RunData, suite: str) -> Iterator[str]:
+def _untrained_left_out(run: RunData, suite: str) -> Iterator[str]:
     """Say so where the untrained model was evaluated on other rows or prompts, and is left out therefore."""
     apart: dict[str, list[str]] = {}
     for entry in ranked_datasets(run.results.get(suite)).values():
-        before = untrained_entry(run, suite, entry)
+        before = _untrained_entry(run, suite, entry)
         if before and not before_training(run, suite, entry):
             same_rows = (before.rows, before.revision) == (entry.rows, entry.revision)
             apart.setdefault("under other prompts" if same_rows else "on other rows", []).append(entry.dataset)
@@ -235,10 +231,10 @@ def _other_rows(run: RunData, suite: str) -> Iterator[str]:
         )
 
 
-def panels(runs: Sequence[RunData], suite: str) -> list[figures.Panel]:
+def accuracy_panels(runs: Sequence[RunData], suite: str) -> list[figures.Panel]:
     """The boxes of each dataset of a suite: every run, and before it its untrained model where rows are the same."""
     drawn = []
-    for dataset, split in evaluated(runs, suite):
+    for dataset, split in dataset_keys(runs, suite):
         boxes = []
         for index, run in enumerate(runs):
             before = f"{run.name}, untrained" if len(runs) > 1 else "untrained"
@@ -254,7 +250,7 @@ def panels(runs: Sequence[RunData], suite: str) -> list[figures.Panel]:
                 accuracies = [prompt.accuracy for prompt in entry.prompts]
                 baselines = (entry.chance, entry.majority)
                 boxes.append(figures.Box(name, figures.colour(index), is_trained, accuracies, *baselines))
-        drawn.append(figures.Panel(dataset + _remark(runs, suite, dataset), boxes))
+        drawn.append(figures.Panel(dataset + _held_out_remark(runs, suite, dataset), boxes))
     return drawn
 
 
@@ -267,11 +263,11 @@ def every_prompt_section(runs: Sequence[RunData]) -> PageSection:
             for key, entry in ranked_datasets(results).items():
                 before = before_training(run, suite, entry)
                 untrained = {prompt.task: prompt.accuracy for prompt in before.prompts} if before else {}
-                parts.append(_prompts(f"{owner}{suite}: {key[0]} {key[1]}", entry, untrained))
+                parts.append(_prompt_table(f"{owner}{suite}: {key[0]} {key[1]}", entry, untrained))
     return PageSection("Every prompt", parts or [Sentences(["No evaluation yet."])])
 
 
-def _prompts(title: str, entry: RankedScore, untrained: dict[str, float]) -> PageTable:
+def _prompt_table(title: str, entry: RankedScore, untrained: dict[str, float]) -> PageTable:
     """The prompts of a dataset; columns of further metrics and of remarks only where there are any."""
     prompts = entry.prompts
     metrics = list(dict.fromkeys(metric for prompt in prompts for metric in prompt.metrics))
@@ -291,7 +287,7 @@ def _prompts(title: str, entry: RankedScore, untrained: dict[str, float]) -> Pag
             *([percent(untrained.get(prompt.task))] if untrained else []),
             *(percent(prompt.metrics.get(metric)) for metric in metrics),
             f"{prompt.gold_not_in_choices:,}",
-            *[_remarks(prompt)] * notes,
+            *[_prompt_remarks(prompt)] * notes,
         )
         for prompt in prompts
     ]
@@ -299,5 +295,5 @@ def _prompts(title: str, entry: RankedScore, untrained: dict[str, float]) -> Pag
     return PageTable((*header, *["remarks"] * notes), rows, title=title, notes=notes, folded=True)
 
 
-def _remarks(prompt: RankedPromptScore) -> str:
+def _prompt_remarks(prompt: RankedPromptScore) -> str:
     return ", ".join(f"{text}: {number:,}" for text, number in prompt.remarks.items()) or NOTHING

@@ -51,7 +51,9 @@ def remarks_section(runs: Sequence[RunData]) -> PageSection:
 
 def shared_texts_section(runs: Sequence[RunData]) -> PageSection:
     """For each run and suite a table of datasets and one of rows, and which suites were not compared."""
-    parts = [part for run in runs for suite, found in run.overlaps.items() for part in _compared(run, suite, found)]
+    parts = [
+        part for run in runs for suite, found in run.overlaps.items() for part in _overlap_parts(run, suite, found)
+    ]
     explained = [Sentences([_EXPLAINED])] if any(isinstance(part, PageTable) for part in parts) else []
     unchecked = [_unchecked(run) for run in runs if run.results.keys() - run.overlaps.keys()]
     last = [Sentences(unchecked)] if unchecked else []
@@ -66,7 +68,7 @@ def _unchecked(run: RunData) -> str:
     )
 
 
-def _compared(run: RunData, suite: str, found: OverlapReport) -> Iterator[Part]:
+def _overlap_parts(run: RunData, suite: str, found: OverlapReport) -> Iterator[Part]:
     size, part = f"{found.ngram}-gram", f"{found.threshold:.0%}"
     rows = [(one.dataset, one.split, overlap_sources(one), *overlap_counts(one)) for one in found.overlaps]
     if rows:

@@ -37,7 +37,7 @@ def comparison_section(runs: Sequence[RunData]) -> PageSection:
     parts: list[Part] = []
     for suite in suites(runs):
         base, *others = [run for run in runs if suite in run.results]
-        compared = [_against(run, base, suite) for run in others]
+        compared = [_compare_runs(run, base, suite) for run in others]
         if rows := [row for one in compared for row in one.rows]:
             parts.append(PageTable(_HEADER, rows, title=f"Suite {suite}: points more than {base.name}", names=3))
         if remarks := [remark for one in compared for remark in one.remarks]:
@@ -46,8 +46,8 @@ def comparison_section(runs: Sequence[RunData]) -> PageSection:
     return PageSection("Comparison", [*parts, *explained])
 
 
-def _against(run: RunData, base: RunData, suite: str) -> _Compared:
-    ours, theirs = (_entries(one.results[suite]) for one in (run, base))
+def _compare_runs(run: RunData, base: RunData, suite: str) -> _Compared:
+    ours, theirs = (_entries_by_dataset(one.results[suite]) for one in (run, base))
     our_items, their_items = (one.items(suite) for one in (run, base))
     same_words = any(_same_prompts(ours[key], theirs[key]) for key in ours.keys() & theirs.keys())
     rows: list[tuple[str, ...]] = []
@@ -57,10 +57,10 @@ def _against(run: RunData, base: RunData, suite: str) -> _Compared:
         if entry is None or other is None:
             reasons.setdefault("only one of the two was scored on it", []).append(f"{dataset} {split}")
             continue
-        if reason := _why_not(entry, other):
+        if reason := _why_not_comparable(entry, other):
             reasons.setdefault(reason, []).append(dataset)
             continue
-        tasks, other_words = _tasks(entry, other, same_words)
+        tasks, other_words = _common_tasks(entry, other, same_words)
         if other_words:
             reasons.setdefault("prompts with other texts, choices or renderer", []).append(
                 f"{dataset} ({', '.join(other_words)})"
@@ -90,17 +90,17 @@ def _against(run: RunData, base: RunData, suite: str) -> _Compared:
             "paired by their names."
         )
     if rows:
-        remarks += _other_draws(pair, run.results[suite], base.results[suite])
+        remarks += _draw_remarks(pair, run.results[suite], base.results[suite])
     remarks += [f"{pair}, not compared: {', '.join(names)}: {reason}." for reason, names in reasons.items()]
     return _Compared(rows, remarks)
 
 
-def _entries(results: EvalResults) -> dict[tuple[str, str, type[Entry]], Entry]:
+def _entries_by_dataset(results: EvalResults) -> dict[tuple[str, str, type[Entry]], Entry]:
     """The entries of datasets by (dataset, split, whether ranked or generated)."""
     return {(*entry.key, type(entry)): entry for entry in results.scored}
 
 
-def _why_not(entry: Entry, other: Entry) -> str:
+def _why_not_comparable(entry: Entry, other: Entry) -> str:
     """Why the rows of a dataset cannot be paired with those of the other run; empty if they can."""
     if not entry.revision or not other.revision:
         return "results of an earlier version do not say which rows were scored: evaluate again"
@@ -121,7 +121,7 @@ def _same_prompts(entry: Entry, other: Entry) -> set[str]:
     return {one.task for one in entry.prompts if one.identity and one.identity == known.get(one.task)}
 
 
-def _tasks(entry: Entry, other: Entry, same_words: bool) -> tuple[set[str], list[str]]:
+def _common_tasks(entry: Entry, other: Entry, same_words: bool) -> tuple[set[str], list[str]]:
     """The tasks that ask both runs the same, and the names of the prompts that do not.
 
     A prompt's identity holds the vocabulary, too: between models of different vocabularies no two are equal, and names
@@ -132,14 +132,14 @@ def _tasks(entry: Entry, other: Entry, same_words: bool) -> tuple[set[str], list
     return same, [prompt.name for prompt in entry.prompts if prompt.task in both - same]
 
 
-def _other_draws(pair: str, ours: EvalResults, theirs: EvalResults) -> Iterator[str]:
+def _draw_remarks(pair: str, ours: EvalResults, theirs: EvalResults) -> Iterator[str]:
     """Say so where the two evaluations drew their rows differently."""
-    draws = [_draw(results) for results in (ours, theirs)]
+    draws = [_describe_draw(results) for results in (ours, theirs)]
     if draws[0] != draws[1]:
         yield f"{pair}: scored on {draws[0]}, and on {draws[1]}; compared on the rows that both have."
 
 
-def _draw(results: EvalResults) -> str:
+def _describe_draw(results: EvalResults) -> str:
     limit = results.limit
     return (f"at most {limit:,} rows of each dataset" if limit else "all rows") + f" (seed {results.seed})"
 

@@ -33,8 +33,8 @@ def _overview(runs: Sequence[RunData]) -> PageTable:
                 str(run.recipe.mixture.name or NOTHING),
                 run.config_hash,
                 f"{steps[-1].step if steps else 0:,} of {run.recipe.train.steps:,}",
-                _sum([step.examples for step in steps]),
-                _sum([step.tokens for step in steps]),
+                _total([step.examples for step in steps]),
+                _total([step.tokens for step in steps]),
                 f"{mean(step.cross_entropy for step in steps[-_LAST:]):.4f}" if steps else NOTHING,
             )
         )
@@ -44,7 +44,7 @@ def _overview(runs: Sequence[RunData]) -> PageTable:
     )
 
 
-def _sum(counts: Sequence[int]) -> str:
+def _total(counts: Sequence[int]) -> str:
     return f"{sum(counts):,}" if counts else NOTHING
 
 

@@ -113,13 +113,13 @@ def _tables(runs: Sequence[RunData]) -> list[Part]:
         groups: dict[tuple[str, str, str], list[tuple[str, ...]]] = {}  # by name, dataset, and dataset subtracted
         for results, run in ((run.results[suite], run) for run in runs if suite in run.results):
             for entry in results.scored:
-                groups.setdefault((entry.dataset, entry.dataset, ""), []).append(_own(run, entry))
+                groups.setdefault((entry.dataset, entry.dataset, ""), []).append(_run_row(run, entry))
             for one in results.differences:
-                groups.setdefault((one.name, one.of, one.minus), []).append(_own_difference(run, one))
+                groups.setdefault((one.name, one.of, one.minus), []).append(_difference_row(run, one))
         rows: list[tuple[str, ...]] = []
         for (name, dataset, minus), own in groups.items():
             if published := published_on(dataset, minus):
-                rows += [*own, *(_others(name, row) for row in published)]
+                rows += [*own, *(_published_row(name, row) for row in published)]
         if rows:
             header = ("dataset", "model", "standing", "prompts", "median", "mean", "source and note")
             parts.append(PageTable(header, rows, title=f"Suite {suite}, in %", names=3, notes=1, folded=True))
@@ -136,7 +136,7 @@ def _tables(runs: Sequence[RunData]) -> list[Part]:
     return parts
 
 
-def _own(run: RunData, entry: RankedScore | GeneratedScore) -> tuple[str, ...]:
+def _run_row(run: RunData, entry: RankedScore | GeneratedScore) -> tuple[str, ...]:
     median = with_interval(entry.median, entry.interval)
     mean = with_interval(entry.mean, entry.mean_interval)
     if isinstance(entry, GeneratedScore):
@@ -147,13 +147,13 @@ def _own(run: RunData, entry: RankedScore | GeneratedScore) -> tuple[str, ...]:
     return (entry.dataset, run.name, "this report", f"{len(entry.prompts)}", median, mean, note)
 
 
-def _own_difference(run: RunData, entry: DatasetDifference) -> tuple[str, ...]:
+def _difference_row(run: RunData, entry: DatasetDifference) -> tuple[str, ...]:
     median = with_interval(entry.median, entry.median_interval)
     mean = with_interval(entry.mean, entry.mean_interval)
     return (entry.name, run.name, "this report", NOTHING, median, mean, f"{entry.items:,} rows")
 
 
-def _others(name: str, row: Published) -> tuple[str, ...]:
+def _published_row(name: str, row: Published) -> tuple[str, ...]:
     measure = row.metric if row.metric != "accuracy" else ""
     note = "; ".join(filter(None, [row.source, measure, row.note]))
     return (name, row.model, row.standing, row.prompts or NOTHING, percent(row.median), percent(row.mean), note)

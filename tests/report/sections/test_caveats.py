@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from t0train.core.errors import UserError
-from t0train.report import card_text, write_report
+from t0train.report import build_card, write_report
 from tests.report.conftest import WriteRun, cells, markdown, results, section
 
 REMARKS = "Remarks on prompts"
@@ -71,7 +71,7 @@ def put_overlaps(run: Path, **changes: Any) -> None:
 def test_shared_texts_stand_in_report_and_card(write_run: WriteRun, tmp_path: Path) -> None:
     run = write_run(suites={"demo": results({"movies": [0.5]})}, events=[{"kind": "start", "mixture": "0123abcd"}])
     put_overlaps(run)
-    for text in (markdown([run], tmp_path / "out"), card_text(run, 300, [])):
+    for text in (markdown([run], tmp_path / "out"), build_card(run, 300, []).text):
         shared = section(text, SHARED)
         row = cells(shared, "movies", "test[:200]", "books (15), news (5)")
         assert row[3:] == ["1,200", "30", "20", "4"]
@@ -93,7 +93,7 @@ def test_what_was_not_checked_is_said(write_run: WriteRun, tmp_path: Path) -> No
     run = write_run(suites={"demo": results({"movies": [0.5]}), "more": results({"mail": [0.5]})})
     told = "demo: n-gram overlap with demo, more: not checked; run `t0train mixture check RUN --suite demo --ngrams`"
     assert told in markdown([run], tmp_path / "out")
-    assert told in card_text(run, 300, [])
+    assert told in build_card(run, 300, []).text
 
 
 def test_a_check_of_another_mixture_is_said(write_run: WriteRun, tmp_path: Path) -> None:
