@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from t0train.cli.completion import complete_config, complete_override
+from t0train.cli.arguments import Json, Overrides, RunOrConfig
 from t0train.core.console import ConsoleTable, print_json
 
 if TYPE_CHECKING:
@@ -24,17 +24,9 @@ Kind = Literal["run", "suite", "mixture"]
 FOLDERS: dict[str, str] = {"run": "runs", "suite": "evals", "mixture": "mixtures"}
 """Where each kind of configuration is in configs/."""
 
-Config = Annotated[
-    str, typer.Argument(help="A YAML file, a name in configs/runs/, or a run folder.", autocompletion=complete_config)
-]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Keys to change.", autocompletion=complete_override)
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 
 @app.command()
-def show(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
+def show(config: RunOrConfig, overrides: Overrides = None, as_json: Json = False) -> None:
     """Print every key of a configuration with its resolved value, its content hash and how it differs from T0.
 
     Example: t0train config show toy train.steps=100
@@ -64,7 +56,7 @@ def show(config: Config, overrides: Overrides = None, as_json: Json = False) -> 
 
 
 @app.command()
-def diff(first: Config, second: Config, as_json: Json = False) -> None:
+def diff(first: RunOrConfig, second: RunOrConfig, as_json: Json = False) -> None:
     """List the keys in which two configurations differ.
 
     Example: t0train config diff t0 t0_3b
@@ -97,7 +89,7 @@ def _shown(value: Any) -> str:
 
 
 @app.command()
-def validate(config: Config, overrides: Overrides = None) -> None:
+def validate(config: RunOrConfig, overrides: Overrides = None) -> None:
     """Check a configuration: exit code 0 when it is valid, 2 with the reasons when it is not.
 
     Example: t0train config validate my_run.yaml optimizer.lr=1e-2

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t0train.cli.completion import complete_config, complete_override
+from t0train.cli.arguments import Config, Json, Overrides, complete_config
 from t0train.core.console import print_json, say
 from t0train.core.errors import UserError
 
@@ -15,12 +15,6 @@ if TYPE_CHECKING:
     from t0train.config import RunConfig
 
 app = typer.Typer(help="Prepare, verify and inspect token stores.", no_args_is_help=True)
-
-Config = Annotated[str, typer.Argument(help="A YAML file, or a name in configs/runs/.", autocompletion=complete_config)]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Keys to change.", autocompletion=complete_override)
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from t0train.cli.completion import complete_config, complete_override
+from t0train.cli.arguments import Config, Json, Overrides
 from t0train.core.console import ConsoleTable, print_json
 
 if TYPE_CHECKING:
@@ -30,15 +30,8 @@ _PER_ROW = {"activations", "attention", "dropout_masks"}
 
 
 def command(
-    config: Annotated[
-        str,
-        typer.Argument(
-            help="A run configuration: a YAML file, or a name in configs/runs/.", autocompletion=complete_config
-        ),
-    ],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="key=value, e.g. data.max_inputs=512", autocompletion=complete_override)
-    ] = None,
+    config: Config,
+    overrides: Overrides = None,
     device: Annotated[str, typer.Option(help="h200, h100, a100-80, a100-40 or l40s")] = "h200",
     count: Annotated[int, typer.Option(help="number of GPUs")] = 1,
     mfu: Annotated[float, typer.Option(help="share of the device's peak that is reached")] = 0.5,
@@ -48,7 +41,7 @@ def command(
         float | None, typer.Option(help="mean examples of a packed row, where a step is counted in examples")
     ] = None,
     price_per_hour: Annotated[float | None, typer.Option(help="of one GPU, in any currency")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Say what a run needs: bytes on each GPU by kind, host RAM, FLOP, hours; and what to change if it does not fit.
 

@@ -1,4 +1,4 @@
-"""`t0train mixture`: list the mixtures, show one as a table, check that a run's mixture is at hand."""
+"""`t0train mixture`: list the mixtures, show one as a table, check that a run's mixture is complete."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t0train.cli.completion import complete_config, complete_override
+from t0train.cli.arguments import Json, Overrides, RunOrConfig
 from t0train.core.console import ConsoleTable, print_json, say, show_records
 from t0train.core.errors import UserError
 
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, show and check mixtures of training tasks.", no_args_is_help=True)
 
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Keys of the run to change.", autocompletion=complete_override),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _FORMATS = {"probability": ".3%", "mean_inputs": ",.2f", "mean_targets": ",.2f", "epochs": ",.2f"}
 
@@ -74,7 +69,7 @@ def show(
 ) -> None:
     """Print a mixture: every dataset (or task) with its rate and the probability that an example is drawn from it.
 
-    Rows at hand are counted where data.source is a folder, mean tokens are given for tasks that are prepared.
+    Records are counted where data.source is a folder; mean tokens are given for tasks that are prepared.
 
     Example: t0train mixture show t0 mixture.prompts=original --csv
     """
@@ -102,10 +97,7 @@ def show(
 
 @app.command()
 def check(
-    config: Annotated[
-        str,
-        typer.Argument(help="A run folder, a YAML file, or a name in configs/runs/.", autocompletion=complete_config),
-    ],
+    config: RunOrConfig,
     overrides: Overrides = None,
     suite: Annotated[str, typer.Option(help="Suite to compare with; default: the run's own.")] = "",
     ngrams: Annotated[
@@ -113,12 +105,12 @@ def check(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check that the rows of a run's mixture are at hand, fit its templates, and are not what its suite judges.
+    """Check that the datasets of a run's mixture are there, fit its templates, and are not what its suite evaluates.
 
     Exit code 0 when all is well, 2 with the list of what is missing and its share of the mixture's weight, or of what
-    the suite judges and the mixture trains on (leaks.held_out), or of tasks whose targets teach nothing, as far as they
-    are prepared (data.allow_empty_targets). Shared texts are reported and stop nothing. For a run
-    folder they are also kept in RUN/eval/SUITE/leaks.json, which reports and model cards show.
+    the suite evaluates and the mixture trains on (leaks.held_out), or of tasks whose targets teach nothing, as far as
+    they are prepared (data.allow_empty_targets). Shared texts are reported and stop nothing. For a run folder they are
+    also kept in RUN/eval/SUITE/leaks.json, which reports and model cards show.
 
     Example: t0train mixture check t0 data.source=/data/t0 --suite t0_heldout --ngrams
     """
@@ -157,8 +149,10 @@ def check(
     refuse_leaks(leaks, run.leaks.held_out)
     if not as_json:
         all_of_it = f"{len(mixture.dropped)} datasets dropped, the others" if mixture.dropped else "all"
-        at_hand = f"{all_of_it} at hand in {report.source}" if report.rows else "the hub is asked when rows are fetched"
-        print(f"{_describe_mixture(mixture)}; {at_hand}")
+        found = (
+            f"{all_of_it} found in {report.source}" if report.rows else "datasets are fetched from the hub when needed"
+        )
+        print(f"{_describe_mixture(mixture)}; {found}")
 
 
 def _summary(mixture: Mixture) -> dict[str, Any]:
@@ -254,7 +248,7 @@ def _stored_tasks(config: RunConfig, mixture: Mixture) -> dict[str, TaskTokens]:
             with suppress(UserError):  # its rows are gone, as `check_sources` says
                 wanted["source"] = open_table(task.dataset, split, config.data.source).revision
         for path in folders:  # the newest one stays
-            with suppress(UserError):  # damaged, or of another version: this tells of what is there
+            with suppress(UserError):  # damaged, or of another version: only what is there is listed
                 tokens = open_folder(path.parent, verify=False)
                 if (wanted | vocabulary).items() <= tokens.manifest["key_parts"].items():
                     stored[task.name] = tokens

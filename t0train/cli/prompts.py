@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from t0train.cli.arguments import Json
 from t0train.core.console import print_json, show_records
 from t0train.core.errors import UserError, nearest
 from t0train.core.text import printable
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Install, list and show prompt templates.", no_args_is_help=True)
 
 MOST_ROWS, CHUNK = 1000, 100  # rows read for the examples asked for: some templates drop most rows
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Folders = Annotated[
     list[Path] | None, typer.Option("--templates", help="A folder of templates to search first (repeatable).")
 ]

@@ -1,4 +1,4 @@
-"""`t0train report`: tables and figures on one run, or on several beside each other."""
+"""`t0train report`: tables and figures on one run, or a comparison of several."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ def command(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; several are compared.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for the report.", show_default="RUN/report; for several, report/ beside the first"),
+        typer.Option(
+            help="Folder for the report.",
+            show_default="RUN/report; for several, report/ next to the first",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the paths and the accuracies as JSON.")] = False,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from t0train.cli.completion import complete_config, complete_override
+from t0train.cli.arguments import Config, Overrides
 from t0train.core.console import say
 
 if TYPE_CHECKING:
@@ -20,15 +20,8 @@ if TYPE_CHECKING:
 
 
 def command(
-    config: Annotated[
-        str,
-        typer.Argument(
-            help="A run configuration: a YAML file, or a name in configs/runs/.", autocompletion=complete_config
-        ),
-    ],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="key=value, e.g. train.steps=100", autocompletion=complete_override)
-    ] = None,
+    config: Config,
+    overrides: Overrides = None,
     resume: Annotated[
         str,
         typer.Option(

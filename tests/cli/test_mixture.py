@@ -138,7 +138,7 @@ def test_check_passes_when_all_rows_are_there(rows: Path, tmp_path: Path) -> Non
     path = config(tmp_path, "mixture: {include: [trec, imdb]}", f"data: {{source: {rows}}}")
     output, notes = run("check", path)
     assert "29 tasks of 2 datasets" in output
-    assert f"; all at hand in {rows}" in output
+    assert f"; all found in {rows}" in output
     assert "imdb 10 < 25,000" in notes
     assert json.loads(run("check", path, "--json")[0])["rows"] == {"imdb": 10, "trec": 10}
 
@@ -154,7 +154,7 @@ def test_check_lists_what_is_missing_with_its_weight(rows: Path, tmp_path: Path)
     assert missing["dataset"] == "ag_news"
     output, notes = run("check", path, "data.missing=drop")
     assert "18 tasks of 1 datasets" in output
-    assert f"; 1 datasets dropped, the others at hand in {rows}" in output
+    assert f"; 1 datasets dropped, the others found in {rows}" in output
     assert "dropped" in notes
 
 
