@@ -34,8 +34,6 @@ RunOrConfig = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="[KEY=VALUE]...", help="Keys to change, e.g. train.steps=100.", autocompletion=complete_override
-    ),
+    typer.Argument(metavar="KEY=VALUE", help="Keys to change, e.g. train.steps=100.", autocompletion=complete_override),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
