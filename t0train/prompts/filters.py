@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jinja2
@@ -12,6 +12,7 @@ from jinja2.runtime import Context, markup_join
 from jinja2.tests import TESTS
 from jinja2.utils import _PassArg
 
+from t0train.prompts.costs import check_key, check_number, count_call, count_items, count_result
 from t0train.prompts.methods import check_percent
 from t0train.prompts.notes import Note
 from t0train.prompts.printing import STATE, NoChoice, check_data, state_of, to_text
@@ -20,6 +21,7 @@ from t0train.prompts.rewrite import (
     COUNT,
     COUNT_DEEP,
     JOIN,
+    KEY,
     MOST_CHARACTERS,
     PRINT,
     PRINT_TRUNCATED,
@@ -29,19 +31,13 @@ from t0train.prompts.rewrite import (
     TEXT_FILTERS,
 )
 
-MOST_WIDTH = 1_000_000  # characters, or pieces, that an argument may ask for
 # Filters that take constant time, or no longer than what they are given took to make: not worth counting.
-_FREE = {"abs", "attr", "count", "d", "default", "first", "float", "int", "last", "length"}
-# Filters that go through all that lies in a value, not only through its items.
-_DEEP = {"dictsort", "groupby", "max", "min", "pprint", "sort", "sum", "tojson", "unique", "urlencode", "xmlattr"}
+_FREE = {"abs", "count", "d", "default", "first", "last", "length"}
 _WRITERS = {"pprint", "urlencode", "xmlattr"}  # filters that make a text of all that lies in a value
-_WIDTHS = {"batch", "center", "indent", "round", "slice", "tojson", "truncate", "wordwrap"}
-_SLOW = {  # times as slow, for a character or an item, as the units assume
-    **dict.fromkeys(("groupby", "map", "reject", "rejectattr", "select", "selectattr", "sort"), 5),
-    **{"pprint": 30, "striptags": 10, "title": 5, "urlize": 50, "wordcount": 5, "wordwrap": 20},
-}
-_COMPARISONS = {"in", "==", "eq", "equalto", "!=", "ne", ">", "gt", "greaterthan", "ge", ">=", "<", "lt", "lessthan"}
-_COMPARISONS |= {"<=", "le"}
+_SHORT_NUMBER = 100  # characters, of which no base makes a number that is too large
+MOST_DECIMALS = 300  # to which a number is rounded
+_TESTS = {"in", "==", "eq", "equalto", "!=", "ne", ">", "gt", "greaterthan", "ge", ">=", "<", "lt", "lessthan"}
+_TESTS |= {"<=", "le", "lower", "upper"}
 
 
 @jinja2.pass_context
@@ -95,14 +91,17 @@ def _concatenate(context: Context, values: list[Any], expression: str = "") -> s
 
 
 @jinja2.pass_context
-def _join(context: Context, value: Iterable[Any], d: Any = "", attribute: str | int | None = None) -> str:
+def _join(context: Context, value: Any, d: Any = "", attribute: str | int | None = None) -> str:
     """Jinja's filter, whose items may not be functions and whose result may not be too long."""
     state = state_of(context)
     if attribute is not None:
+        count_call(state, "map", value, (attribute,))
         value = map(make_attrgetter(context.environment, attribute), value)
+    elif hasattr(value, "__len__"):
+        state.spend(ELEMENT * len(value))
     texts = [item if type(item) is str else to_text(state, item) for item in value]
     separator = to_text(state, d)
-    state.spend(STEP + sum(map(len, texts)) + (ELEMENT + len(separator)) * len(texts))
+    state.spend(STEP + sum(map(len, texts)) + len(separator) * len(texts))
     if context.eval_ctx.autoescape:
         joined: str = FILTERS["join"](context.eval_ctx, texts, separator)
         return joined
@@ -129,21 +128,22 @@ def _count(context: Context, value: Any) -> Any:
     """`value`, with the costs of a copy of it, or of going through it, counted."""
     if isinstance(value, str):
         context.parent[STATE].spend(len(value))
-    elif isinstance(value, list | tuple | dict):
+    elif hasattr(value, "__len__"):
         context.parent[STATE].spend(ELEMENT * len(value))
     return value
 
 
 @jinja2.pass_context
 def _count_deep(context: Context, value: Any) -> Any:
-    context.parent[STATE].spend_on(value)
+    if type(value) is not int:
+        context.parent[STATE].spend_on(value)
     return value
 
 
 def _counted(name: str, function: Callable[..., Any], note: bool = False) -> Callable[..., Any]:
     """A filter of Jinja's with what it costs counted before, or after where it cannot be known before."""
     passed = _PassArg.from_obj(function)
-    text, deep, factor = name in TEXT_FILTERS, name in _DEEP, _SLOW.get(name, 1)
+    text = name in TEXT_FILTERS
 
     @jinja2.pass_context
     def counted(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -152,14 +152,11 @@ def _counted(name: str, function: Callable[..., Any], note: bool = False) -> Cal
             value = to_text(state, value, note=note)
         elif name in _WRITERS:
             check_data(state, value)
-        if isinstance(value, str):
-            state.spend(STEP + len(value) * factor)
-        elif deep:
-            state.spend(STEP + state.spend_on(value) * (factor - 1))
-        else:
-            state.spend(STEP + (ELEMENT * len(value) * factor if hasattr(value, "__len__") else 0))
-        if args or kwargs:
-            _count_arguments(state, name, value, args, kwargs)
+        elif isinstance(value, Iterator):
+            value = count_items(state, name, value, (*args, *kwargs.values()))
+        if special := _SPECIAL.get(name):
+            value, args, kwargs = special(state, value, args, kwargs)
+        count_call(state, name, value, args, kwargs)
         if passed is None:
             result = function(value, *args, **kwargs)
         elif passed is _PassArg.context:
@@ -168,50 +165,69 @@ def _counted(name: str, function: Callable[..., Any], note: bool = False) -> Cal
             result = function(context.eval_ctx, value, *args, **kwargs)
         else:
             result = function(context.environment, value, *args, **kwargs)
-        if isinstance(result, str):
-            state.spend(len(result))
-        elif isinstance(result, list | tuple | dict):
-            state.spend(ELEMENT * len(result))
+        count_result(state, result)
         return result
 
     return counted
 
 
-def _count_arguments(state: Rendering, name: str, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """What the arguments of a filter add to its costs."""
-    given = (*args, *kwargs.values())
-    if name == "replace":
-        old, new = kwargs.get("old", args[0] if args else ""), kwargs.get("new", given[-1])
-        new = new if type(new) is str else to_text(state, new, note=False)
-        if len(new) * len(value) > MOST_WIDTH:
-            state.spend((value.count(old) if isinstance(old, str) else len(value)) * len(new))
-    elif name == "format":
-        check_percent(state, value, kwargs or args)
-    elif name in _WIDTHS:
-        lines = value.count("\n") + 1 if isinstance(value, str) else 1
-        for argument in given:
-            if isinstance(argument, int | float):
-                most = 300 if name == "round" else MOST_WIDTH
-                if abs(argument) > most:
-                    raise CostError(f"it calls `| {name}({argument:.6g})`, at most {most:,} is allowed")
-                state.spend(int(abs(argument)) * lines if name != "truncate" else 0)
-            elif isinstance(argument, str):
-                state.spend(len(argument) * lines)
-    else:
-        for argument in given:
-            state.spend_on(argument)
-        if name == "sum" and not all(isinstance(argument, int | float | str | None) for argument in given):
-            state.spend(state.spend_on(value) * (len(value) if hasattr(value, "__len__") else 1000))
+_Call = tuple[Any, tuple[Any, ...], dict[str, Any]]  # the value, and the other arguments of a filter
+
+
+def _before_replace(state: Rendering, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
+    """What is looked for and what takes its place become text as when they are printed."""
+    texts = tuple(text if type(text) is str else to_text(state, text, note=False) for text in args[:2])
+    for name in kwargs.keys() & {"old", "new"}:
+        kwargs[name] = to_text(state, kwargs[name], note=False)
+    return value, texts + args[2:], kwargs
+
+
+def _before_format(state: Rendering, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
+    check_percent(state, value, kwargs or args)
+    return value, args, kwargs
+
+
+def _before_round(state: Rendering, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
+    for argument in (*args, *kwargs.values()):
+        if isinstance(argument, int | float) and abs(argument) > MOST_DECIMALS:
+            raise CostError(f"it rounds to {argument:,.6g} decimals, at most {MOST_DECIMALS} are computed")
+    return value, args, kwargs
+
+
+def _before_sum(state: Rendering, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
+    """Lists that are added are copied at every step."""
+    start = kwargs.get("start", args[1] if len(args) > 1 else 0)
+    if isinstance(start, list | tuple):
+        value = list(value)
+        state.spend((state.spend_on(start) + state.spend_on(value)) * len(value))
+    return value, args, kwargs
+
+
+_SPECIAL: dict[str, Callable[[Rendering, Any, tuple[Any, ...], dict[str, Any]], _Call]] = {
+    "format": _before_format,
+    "replace": _before_replace,
+    "round": _before_round,
+    "sum": _before_sum,
+}
+
+
+@jinja2.pass_context
+def _int(context: Context, value: Any, default: Any = 0, base: int = 10) -> Any:
+    """Jinja's filter: Python itself limits the digits of a decimal number alone."""
+    if type(value) is str and len(value) <= _SHORT_NUMBER:
+        return FILTERS["int"](value, default, base)
+    count_call(state_of(context), "int", value)
+    return check_number(FILTERS["int"](check_number(value), default, base))
 
 
 def _counted_test(function: Any) -> Callable[..., Any]:
-    """A comparison of Jinja's (`is in`, `select("eq", ...)`) with its costs counted."""
+    """A test of Jinja's that goes through what it is given (`is in`, `is lower`) with its costs counted."""
 
     @jinja2.pass_context
     def counted(context: Context, value: Any, *others: Any) -> Any:
         state = state_of(context)
         state.spend(STEP)
-        for other in others:
+        for other in (value, *others):
             state.spend_on(other)
         return function(value, *others)
 
@@ -228,6 +244,7 @@ def make_filters() -> dict[str, Any]:
         "random": _random,
         "most_frequent": _counted("most_frequent", _most_frequent),
         "highlight": _counted("highlight", _highlight),
+        "int": _int,
         "join": _join,
         PRINT: _print,
         PRINT_TRUNCATED: _print_truncated,
@@ -236,10 +253,11 @@ def make_filters() -> dict[str, Any]:
         SPEND: _spend,
         COUNT: _count,
         COUNT_DEEP: _count_deep,
+        KEY: check_key,
         **{PRINTED + name: _counted(name, FILTERS[name], note=True) for name in TEXT_FILTERS},
     }
 
 
 def make_tests() -> dict[str, Any]:
     """All tests by name."""
-    return {name: _counted_test(test) if name in _COMPARISONS else test for name, test in TESTS.items()}
+    return {name: _counted_test(test) if name in _TESTS else test for name, test in TESTS.items()}

@@ -20,7 +20,7 @@ from t0train.prompts.printing import STATE
 from t0train.prompts.rendering import Rendering
 from t0train.prompts.rewrite import MOST_CHARACTERS, Rewriter
 
-MOST_SOURCE = 50_000  # characters of a source; the longest of promptsource's has 2,849
+MOST_SOURCE = 30_000  # characters of a source; the longest of promptsource's has 2,849
 TRUNCATED_END = f" | string | truncate({MOST_CHARACTERS}) }}}}"
 
 

@@ -10,7 +10,7 @@ import datetime
 import re
 import types
 from _string import formatter_field_name_split  # type: ignore[import-not-found]  # as string.Formatter does
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -21,8 +21,17 @@ from jinja2.sandbox import SandboxedEnvironment, SandboxedEscapeFormatter, Sandb
 from jinja2.utils import Cycler, Joiner, Namespace
 from markupsafe import Markup
 
+from t0train.prompts.costs import (
+    check_bits,
+    check_encoding,
+    check_key,
+    check_number,
+    check_width,
+    count_call,
+    count_items,
+)
 from t0train.prompts.printing import STATE, check_data, state_of
-from t0train.prompts.rendering import ELEMENT, CostError, Rendering
+from t0train.prompts.rendering import ELEMENT, MACRO, STEP, Rendering
 
 MUTATORS = {
     "append",
@@ -37,8 +46,6 @@ MUTATORS = {
     "sort",
     "update",
 }
-MOST_BITS = 4096  # of a whole number that is computed; more than 1,200 digits
-MOST_WIDTH = 1_000_000  # characters to which a text is padded
 _DATE = frozenset(["isoformat", "strftime", "weekday", "isoweekday", "isocalendar"])
 _METHODS: dict[type, frozenset[str]] = {
     str: frozenset(name for name in dir(str) if not name.startswith("_")) - {"maketrans"},
@@ -58,13 +65,14 @@ _METHODS: dict[type, frozenset[str]] = {
 }
 _CLASSES = (dict, zip, Namespace, Cycler, Joiner)
 _OWN = (Macro, Joiner, LoopContext, BlockReference, Undefined)
-_SPECIFICATION = re.compile(r"%(?:\([^)]*\))?[#0\- +]*(\*|\d+)?(?:\.(\*|\d+))?")
+# As Python reads it: a key, flags, width, precision, a letter without meaning, and what the value is converted to.
+_SPECIFICATION = re.compile(r"%(\([^()%]*\)?)?[#0\- +]*(\*|\d+)?(?:\.(\*|\d+)?)?[hlL]?.?", re.DOTALL)
 
 
 class Environment(SandboxedEnvironment):
     """Jinja's sandbox with our rules for calls and operators."""
 
-    intercepted_binops = frozenset(("+", "-", "*", "**", "%"))
+    intercepted_binops = frozenset(("+", "-", "*", "/", "**", "%"))
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         """Nothing: `call` takes care of `str.format`."""
@@ -76,14 +84,25 @@ class Environment(SandboxedEnvironment):
             return getattr(obj, attribute)
         return super().getattr(obj, attribute)
 
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """What is looked up, as in the sandbox; a key that takes long to look up is refused."""
+        if type(argument) is int:
+            try:
+                return obj[argument]
+            except (TypeError, LookupError):
+                return self.undefined(obj=obj, name=argument)  # type: ignore[arg-type]  # as Jinja does
+        return super().getitem(obj, check_key(argument))
+
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Classes (`dict`, `zip`) have no attributes for templates: `dict.update` would change a row."""
         return not isinstance(obj, type) and super().is_safe_attribute(obj, attr, value)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: D102 (as in Jinja)
-        return _OPERATORS[operator](state_of(context), left, right)
+        return check_number(_OPERATORS[operator](state_of(context), left, right))
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: D102, N805
+        if len(args) + len(kwargs) > 4:  # two of which may be Jinja's own: `f(*long)` copies what it is given
+            __context.parent[STATE].spend(ELEMENT * (len(args) + len(kwargs)))
         if isinstance(__obj, types.BuiltinMethodType | types.MethodType):
             owner, name = __obj.__self__, __obj.__name__
             allowed = _METHODS.get(type(owner))
@@ -93,49 +112,38 @@ class Environment(SandboxedEnvironment):
                 kwargs.pop("_loop_vars", None)
                 kwargs.pop("_block_vars", None)
                 state = __context.parent[STATE]
-                if isinstance(owner, str):
-                    return __self._call_text(state, __obj, owner, name, args, kwargs)
-                return __self._call_data(state, __obj, owner, name, args, kwargs)
+                return __self._call_method(state, __obj, owner, name, args, kwargs)
             known = isinstance(owner, Cycler | LoopContext)
         else:
             known = __obj is safe_range or __obj in _CLASSES or isinstance(__obj, _OWN)
         if not known and callable(__obj):
             raise SecurityError(f"a template may not call {getattr(__obj, '__name__', type(__obj).__name__)!r}")
-        if __obj is zip or __obj is dict:
+        if __obj in _CLASSES or isinstance(__obj, types.MethodType):  # `loop.changed` compares
+            state = state_of(__context)
+            state.spend(MACRO)
+            # An iterator over an iterator over an iterator takes many steps for each of its elements.
+            args = tuple(
+                list(count_items(state, "list", arg, ())) if isinstance(arg, Iterator) else arg for arg in args
+            )
             for value in (*args, *kwargs.values()):
-                __context.parent[STATE].spend_on(value)
+                state.spend_on(value)
         return __context.call(__obj, *args, **kwargs)
 
-    def _call_text(
-        self, state: Rendering, method: Any, text: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        """Call a method of a text, its costs counted."""
-        state.spend(len(text))
-        if name in ("format", "format_map"):
-            return self._format(state, text, name, args, kwargs)
-        if growth := _GROWTH.get(name):
-            if name == "join" and args and not isinstance(args[0], str):
-                args = (list(args[0]),)
-            state.spend(growth(text, *args, **kwargs))
-        result = method(*args, **kwargs)
-        if isinstance(result, list):
-            state.spend(ELEMENT * len(result))
-        elif growth and isinstance(result, str):
-            state.spend(len(result))
-        return result
-
-    def _call_data(
+    def _call_method(
         self, state: Rendering, method: Any, owner: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Call a method of a list, a dict or another value, its costs counted."""
+        """Call a method of a text, a list, a dict or another value, its costs counted."""
         if name in MUTATORS and not state.owns_row:
             raise SecurityError(f"a template may not change a value of the row by {name!r} in this spelling")
         if name == "sort" and kwargs.keys() - {"reverse"}:
             raise SecurityError("a template may not sort by a function")
-        if name not in ("append", "pop", "get", "items", "keys", "values") and isinstance(owner, list | tuple | dict):
-            state.spend(ELEMENT * len(owner))
-        for value in (*args, *kwargs.values()) if kwargs else args:
-            state.spend_on(value)
+        if name in ("encode", "decode"):
+            check_encoding(*args, **kwargs)
+        elif name in ("extend", "join", "update"):  # an iterator over the very list that grows would never end
+            args = tuple(list(value) if isinstance(value, Iterator) else value for value in args)
+        count_call(state, name, owner, args, kwargs)
+        if isinstance(owner, str) and name in ("format", "format_map"):
+            return self._format(state, owner, name, args, kwargs)
         return method(*args, **kwargs)
 
     def _format(self, state: Rendering, text: str, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
@@ -143,8 +151,10 @@ class Environment(SandboxedEnvironment):
         if name == "format_map":
             (kwargs,) = args
             args = ()
-        kind = _EscapeFormatter if isinstance(text, Markup) else _Formatter
-        return type(text)(kind(self, state).vformat(text, args, kwargs))
+        state.spend(2 * STEP * (text.count("{") + text.count("[") + text.count(".")))
+        if isinstance(text, Markup):
+            return type(text)(_EscapeFormatter(self, state, escape=text.escape).vformat(text, args, kwargs))
+        return _Formatter(self, state).vformat(text, args, kwargs)
 
 
 class _Formatter(SandboxedFormatter):
@@ -165,8 +175,9 @@ class _Formatter(SandboxedFormatter):
         return super().convert_field(value, conversion)
 
     def format_field(self, value: Any, format_spec: str) -> str:
+        self._state.spend(ELEMENT * len(format_spec))
         for number in re.findall(r"\d+", format_spec):
-            _check_width(int(number[:9]))
+            check_width(int(number[:9]))
         text: str = super().format_field(value, format_spec)
         self._state.spend(len(text))
         return text
@@ -186,58 +197,22 @@ def check_percent(state: Rendering, text: str, values: Any) -> None:
     parts = list(values.values()) if isinstance(values, Mapping) else values if isinstance(values, tuple) else [values]
     for part in parts:
         check_data(state, part)
+    state.spend(STEP * (1 + text.count("%")))
     for match in _SPECIFICATION.finditer(text):
-        for number in match.groups():
+        key, *numbers = match.groups()
+        if key and key[-1] != ")":
+            raise SecurityError(f"a template may not use {key[:40]!r} as a key of a format")
+        for number in numbers:
             if number == "*":
                 for part in parts:
-                    _check_width(abs(part) if isinstance(part, int) else 0)
-                    state.spend(abs(part) if isinstance(part, int) else 0)
+                    width = abs(part) if isinstance(part, int) else 0
+                    check_width(width)
+                    state.spend(width)
             elif number:
-                _check_width(int(number[:9]))
+                check_width(int(number[:9]))
                 state.spend(int(number[:9]))
     # A dict may be printed by each of the places: its costs times their number.
     state.spend(len(text) + (text.count("%") * len(str(values)) if isinstance(values, Mapping) else 0))
-
-
-def _check_width(width: int) -> None:
-    if width > MOST_WIDTH:
-        raise CostError(f"it pads a text to more than {MOST_WIDTH:,} characters")
-
-
-def _padded(text: str, width: Any = 0, *_: Any) -> int:
-    _check_width(width if isinstance(width, int) else 0)
-    return width if isinstance(width, int) else 0
-
-
-def _with_tabs(text: str, tabsize: Any = 8) -> int:
-    return text.count("\t") * _padded(text, tabsize)
-
-
-def _replaced(text: str, old: Any = "", new: Any = "", count: Any = -1, *_: Any) -> int:
-    if not (isinstance(old, str) and isinstance(new, str)) or len(text) * len(new) < MOST_WIDTH:
-        return 0
-    return text.count(old) * len(new)
-
-
-def _joined(text: str, items: Any = (), *_: Any) -> int:
-    return (len(text) + ELEMENT) * len(items) + sum(len(item) for item in items if isinstance(item, str))
-
-
-def _translated(text: str, table: Any = None, *_: Any) -> int:
-    longest = max((len(new) for new in table.values() if isinstance(new, str)), default=0) if table else 0
-    return len(text) * longest
-
-
-_GROWTH: dict[str, Callable[..., int]] = {
-    "center": _padded,
-    "expandtabs": _with_tabs,
-    "join": _joined,
-    "ljust": _padded,
-    "replace": _replaced,
-    "rjust": _padded,
-    "translate": _translated,
-    "zfill": _padded,
-}
 
 
 def _add(state: Rendering, left: Any, right: Any) -> Any:
@@ -258,7 +233,7 @@ def _subtract(state: Rendering, left: Any, right: Any) -> Any:
 
 def _multiply(state: Rendering, left: Any, right: Any) -> Any:
     if isinstance(left, int) and isinstance(right, int):
-        _check_bits(left.bit_length() + right.bit_length())
+        check_bits(left.bit_length() + right.bit_length() - 1)
     for value, times in ((left, right), (right, left)):
         if isinstance(value, str | bytes | list | tuple) and isinstance(times, int) and times > 0:
             before = state.left
@@ -269,25 +244,21 @@ def _multiply(state: Rendering, left: Any, right: Any) -> Any:
 
 def _power(state: Rendering, left: Any, right: Any) -> Any:
     if isinstance(left, int) and isinstance(right, int) and abs(left) > 1 and right > 0:
-        _check_bits(left.bit_length() * right)
+        check_bits((left.bit_length() - 1) * right)
     return left**right
 
 
 def _remainder(state: Rendering, left: Any, right: Any) -> Any:
-    if isinstance(left, str):
-        check_percent(state, left, right)
+    if isinstance(left, str | bytes):
+        check_percent(state, left if isinstance(left, str) else left.decode("latin-1"), right)
     return left % right
-
-
-def _check_bits(bits: int) -> None:
-    if bits > MOST_BITS:
-        raise CostError(f"it computes a number of more than {MOST_BITS * 3 // 10:,} digits")
 
 
 _OPERATORS: dict[str, Callable[[Rendering, Any, Any], Any]] = {
     "+": _add,
     "-": _subtract,
     "*": _multiply,
+    "/": lambda state, left, right: left / right,
     "**": _power,
     "%": _remainder,
 }

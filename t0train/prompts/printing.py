@@ -15,7 +15,7 @@ import jinja2
 from jinja2.runtime import Context
 
 from t0train.prompts.notes import Note
-from t0train.prompts.rendering import ELEMENT, Rendering
+from t0train.prompts.rendering import ELEMENT, VIEWS, Rendering
 
 STATE = "state of the rendering"  # in the context; with blanks: no template can name it and no column hides it
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -33,7 +33,6 @@ _SCALARS = (
     datetime.timedelta,
     range,
 )
-_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 
 
 class PrintError(Exception):
@@ -85,7 +84,7 @@ def check_data(state: Rendering, value: Any, expression: str = "", note: bool = 
             if part is None and note:
                 state.note(Note.NULL)
             state.spend(ELEMENT + (len(part) if isinstance(part, str | bytes) else 0))
-        elif type(part) in _VIEWS or isinstance(part, list | tuple | dict):
+        elif type(part) in VIEWS or isinstance(part, list | tuple | dict):
             state.spend(ELEMENT * (1 + len(part)))
             pending.extend(part)
             if isinstance(part, dict):

@@ -16,9 +16,10 @@ BUDGET = 40_000_000  # units; at worst one or two seconds. Templates of the coll
 ELEMENT = 20  # units for an element of a list or a dict that is looked at
 STEP = 50  # units for a step of a loop or a filter, besides the characters
 MACRO = 250  # units for the call of a macro
+NODE = 10  # units for a name, a constant or an operation in what is repeated
 
-
-_CONTAINERS = (list, tuple, dict, range)
+VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
+_CONTAINERS = (list, tuple, dict, range, *VIEWS)
 
 
 class CostError(Exception):
@@ -81,22 +82,25 @@ class Rendering:
         Raises:
             CostError: the value is larger than what may be spent.
         """
-        kind = type(value)
-        if kind is int or value is None:
-            return 0
-        before = self.left
         if isinstance(value, str | bytes):
-            self.spend(len(value))
-        elif isinstance(value, _CONTAINERS):
-            pending = [value]
-            while pending:
-                part = pending.pop()
-                units = ELEMENT * (1 + len(part))
-                if not isinstance(part, range):
-                    for element in (*part, *part.values()) if isinstance(part, dict) else part:
-                        if isinstance(element, str | bytes):
-                            units += len(element)
-                        elif isinstance(element, _CONTAINERS):
-                            pending.append(element)
-                self.spend(units)
-        return before - self.left
+            units = len(value)
+            self.left -= units
+            if self.left < 0:
+                self.spend(0)
+            return units
+        if not isinstance(value, _CONTAINERS):
+            return 0
+        total = 0
+        pending: list[Any] = [value]
+        while pending:
+            part = pending.pop()
+            units = ELEMENT * (1 + len(part))
+            if not isinstance(part, range):
+                for element in (*part, *part.values()) if isinstance(part, dict) else part:
+                    if isinstance(element, str | bytes):
+                        units += len(element)
+                    elif isinstance(element, _CONTAINERS):
+                        pending.append(element)
+            self.spend(units)
+            total += units
+        return total

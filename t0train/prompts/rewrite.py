@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jinja2 import nodes
+from jinja2 import TemplateSyntaxError, nodes
 from jinja2.visitor import NodeTransformer
 
-from t0train.prompts.rendering import MACRO, STEP
+from t0train.prompts.costs import MOST_BITS, MOST_DIGITS
+from t0train.prompts.rendering import MACRO, NODE, STEP
 
 MOST_CHARACTERS = 2048  # of a printed expression, where promptsource truncates
 CHOICES = "answer_choices"
@@ -23,6 +24,7 @@ SELECT_CHOICE = " select choice"
 SPEND = " spend"
 COUNT = " count"
 COUNT_DEEP = " count deep"
+KEY = " key"
 PRINTED = " printed "  # before the name of a filter whose result is printed
 # Filters that begin by turning their value into text.
 TEXT_FILTERS = frozenset(
@@ -57,7 +59,6 @@ class Rewriter(NodeTransformer):
         self._expressions = iter(expressions)
         self._expression = ""
         self._called: set[int] = set()
-        self._loops = 0
 
     def visit_Output(self, node: nodes.Output) -> nodes.Node:  # noqa: N802 (named after the node, as Jinja wants it)
         """Every printed expression goes through our own conversion to text."""
@@ -95,62 +96,65 @@ class Rewriter(NodeTransformer):
             return self._filter(SELECT_CHOICE, node.node, node.arg)
         return node
 
-    def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802
-        """Lists of lists double in size with every step: `{% set a = [a, a] %}`."""
-        self.generic_visit(node)
-        return self._filter(COUNT_DEEP, node) if _reads_a_name(node) else node
-
-    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802
-        """As a list; the targets of an assignment are a tuple that is stored."""
-        self.generic_visit(node)
-        return self._filter(COUNT_DEEP, node) if node.ctx == "load" and _reads_a_name(node) else node
-
     def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802
-        """As a list."""
+        """A key that is computed may be long."""
         self.generic_visit(node)
-        return self._filter(COUNT_DEEP, node) if _reads_a_name(node) else node
+        for pair in node.items:
+            if not isinstance(pair.key, nodes.Const):
+                pair.key = self._filter(KEY, pair.key)
+        return node
 
-    def visit_Operand(self, node: nodes.Operand) -> nodes.Node:  # noqa: N802
-        """A comparison in a loop may go through a long list each time."""
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802
+        """A comparison goes through both values, `in` through the right one, or through the key that it looks up."""
         self.generic_visit(node)
-        if self._loops and not isinstance(node.expr, nodes.Const):
-            node.expr = self._filter(COUNT if node.op in ("in", "notin") else COUNT_DEEP, node.expr)
+        for operand in node.ops:
+            if not isinstance(operand.expr, nodes.Const):
+                operand.expr = self._filter(COUNT_DEEP, operand.expr)
+        if node.ops[0].op in ("in", "notin") and not isinstance(node.expr, nodes.Const):
+            node.expr = self._filter(COUNT_DEEP, node.expr)
         return node
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802
         """Every step of a loop costs, also one that the loop's own condition leaves out."""
         node.iter = self.visit(node.iter)
-        self._loops += 1
         node.body = self._body(node.body)
         if node.test is not None:
-            step = self._filter(SPEND, nodes.Const(STEP, lineno=node.lineno))
+            step = self._filter(SPEND, nodes.Const(STEP + _cost(node.test), lineno=node.lineno))
             node.test = nodes.And(step, self.visit(node.test), lineno=node.lineno)
-        self._loops -= 1
         node.else_ = [self.visit(child) for child in node.else_]
         return node
 
     def visit_Macro(self, node: nodes.Macro) -> nodes.Node:  # noqa: N802
         """A macro may call itself."""
+        step = MACRO + sum(map(_cost, node.defaults))
         node.defaults = [self.visit(value) for value in node.defaults]
-        self._loops += 1
+        node.body = self._body(node.body, step)
+        return node
+
+    def visit_Block(self, node: nodes.Block) -> nodes.Node:  # noqa: N802
+        """So may a block, as `self.name()`."""
         node.body = self._body(node.body, MACRO)
-        self._loops -= 1
+        return node
+
+    def visit_Const(self, node: nodes.Const) -> nodes.Node:  # noqa: N802
+        """A number may not be written either that is larger than what may be computed."""
+        if isinstance(node.value, int) and node.value.bit_length() > MOST_BITS:
+            raise TemplateSyntaxError(f"a number of more than {MOST_DIGITS} digits", node.lineno)
         return node
 
     def visit_CallBlock(self, node: nodes.CallBlock) -> nodes.Node:  # noqa: N802
         """As a macro."""
         node.call = self.visit(node.call)
+        step = MACRO + sum(map(_cost, node.defaults))
         node.defaults = [self.visit(value) for value in node.defaults]
-        self._loops += 1
-        node.body = self._body(node.body, MACRO)
-        self._loops -= 1
+        node.body = self._body(node.body, step)
         return node
 
     def _body(self, body: Sequence[nodes.Node], step: int = STEP) -> list[nodes.Node]:
-        """What is repeated, its costs first: those of a step, and the fixed text that it prints."""
+        """What is repeated, its costs first: those of a step, of what is written in it, and of the text it prints."""
         lineno = body[0].lineno if body else 1
         fixed = sum(len(text.data) for child in body for text in child.find_all(nodes.TemplateData))
-        units = nodes.Const(step + fixed, lineno=lineno)
+        units = nodes.Const(step + fixed + sum(map(_cost, body)), lineno=lineno)
         return [nodes.ExprStmt(self._filter(SPEND, units), lineno=lineno), *(self.visit(child) for child in body)]
 
     def _printed(self, node: nodes.Expr) -> nodes.Expr:
@@ -182,6 +186,13 @@ class Rewriter(NodeTransformer):
 
     def _filter(self, name: str, value: nodes.Expr, *arguments: nodes.Expr) -> nodes.Filter:
         return nodes.Filter(value, name, list(arguments), [], None, None, lineno=value.lineno)
+
+
+def _cost(node: nodes.Node) -> int:
+    """Units for the operations that are written in `node`, whatever values they work on."""
+    inside = list(node.find_all(nodes.Node))
+    macros = sum(isinstance(part, nodes.Macro | nodes.CallBlock) for part in (node, *inside))
+    return NODE * (1 + len(inside)) + MACRO * macros
 
 
 def _reads_a_name(node: nodes.Node) -> bool:

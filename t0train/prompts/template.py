@@ -25,6 +25,8 @@ RENDERER_VERSION = "2"  # part of every store key: raise it when a change alters
 SEPARATOR = "|||"
 PROTECTED_SEPARATOR = "3ed2dface8203c4c9dfb1a5dc58e41e0"  # promptsource's own stand-in for a separator inside the data
 NO_LABEL = "<NO LABEL>"
+_MOST_NAMES = 10  # that a message lists
+_MOST_REASON = 500  # characters of another library's message, which may quote a value of any length
 _MOST_READINGS = 256  # rows of JSON lines may all have other columns
 _NO_NOTES: frozenset[Note] = frozenset()
 
@@ -162,18 +164,21 @@ class Template:
         except CostError as error:
             raise UserError(f"{self} costs too much on a row: {error}. Row: {_excerpt(row)}") from error
         except Exception as error:  # a template is somebody else's program: it can raise anything
-            raise UserError(f"{self} fails on a row: {type(error).__name__}: {error}. Row: {_excerpt(row)}") from error
+            reason = f"{type(error).__name__}: {_cut(str(error), _MOST_REASON)}"
+            raise UserError(f"{self} fails on a row: {reason}. Row: {_excerpt(row)}") from error
         return _split(text), choices, state.notes
 
     def _plan(self, truncate: bool) -> _Plan:
         try:
             return _make_plan(self.jinja, self.answer_choices, truncate)
         except jinja2.TemplateSyntaxError as error:
-            raise UserError(f"{self} is not valid Jinja: line {error.lineno}: {error.message}") from error
+            reason = _cut(error.message or "", _MOST_REASON)
+            raise UserError(f"{self} is not valid Jinja: line {error.lineno}: {reason}") from error
         except CostError as error:
             raise UserError(f"{self}: its answer choices cost too much: {error}") from error
         except Exception as error:
-            raise UserError(f"{self}: its answer choices cannot be rendered: {error}") from error
+            reason = _cut(str(error), _MOST_REASON)
+            raise UserError(f"{self}: its answer choices cannot be rendered: {reason}") from error
 
 
 @dataclass(frozen=True)
@@ -196,8 +201,12 @@ class _Reading:
         if self.clash:
             raise UserError(f"{template}: {self.clash}")
         if self.missing:
-            hints = "; ".join(f"{name!r}: {nearest(name, self.names)}" for name in sorted(self.missing))
-            raise UserError(f"{template} reads columns that the data lack: {hints}")
+            shown = sorted(self.missing)[:_MOST_NAMES]
+            hints = "; ".join(f"{_cut(name, 60)!r}: {nearest(name, self.names)}" for name in shown)
+            more = len(self.missing) - len(shown)
+            raise UserError(
+                f"{template} reads columns that the data lack: {hints}" + (f"; and {more:,} more" if more else "")
+            )
 
     def values(self, row: Mapping[str, Any], copies: bool) -> dict[str, Any]:
         """The columns that are read, by the names that templates use, separators in strings protected.

@@ -7,6 +7,7 @@ import pickle
 from typing import Any
 
 import pytest
+from jinja2.sandbox import SandboxedEnvironment
 
 from t0train.core.errors import UserError
 from t0train.prompts import Rendered, Template, columns_read
@@ -221,3 +222,8 @@ def test_two_columns_of_one_name_in_templates_are_refused() -> None:
     with pytest.raises(UserError, match="'a-b' and 'a_b' are both 'a_b'"):
         make("{{a_b}} ||| x").render(row)
     assert make("{{c}} ||| x").render(row) == Rendered("3", "x", None)
+
+
+def test_a_text_that_is_marked_as_safe_is_formatted_as_jinja_does() -> None:
+    expected = SandboxedEnvironment().from_string("{{ ('<b>{}</b>' | safe).format(t) }}").render(t="<i>")
+    assert make("{{ ('<b>{}</b>' | safe).format(t) }} ||| x").render({"t": "<i>"}) == Rendered(expected, "x", None)
