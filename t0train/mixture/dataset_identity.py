@@ -10,8 +10,8 @@ from typing import NamedTuple
 from t0train.core.errors import UserError
 from t0train.tasks import Dataset
 from t0train.tasks.formats import content_identity
-from t0train.tasks.layout import split_files
 from t0train.tasks.sources import HUB
+from t0train.tasks.splits import split_files
 
 
 class Name(NamedTuple):

@@ -13,24 +13,51 @@ from jinja2.tests import TESTS
 from jinja2.utils import _PassArg
 
 from t0train.prompts.costs import check_key, check_number, count_call, count_items, count_result
-from t0train.prompts.methods import check_percent
-from t0train.prompts.notes import Note
-from t0train.prompts.printing import STATE, NoChoice, check_data, state_of, to_text
-from t0train.prompts.rendering import ELEMENT, STEP, CostError, Rendering
-from t0train.prompts.rewrite import (
-    COUNT,
-    COUNT_DEEP,
-    JOIN,
-    KEY,
-    MOST_CHARACTERS,
-    PRINT,
-    PRINT_TRUNCATED,
-    PRINTED,
-    SELECT_CHOICE,
-    SPEND,
-    TEXT_FILTERS,
+from t0train.prompts.rendering import (
+    ELEMENT,
+    STATE,
+    STEP,
+    CostError,
+    NoChoice,
+    Note,
+    Rendering,
+    check_data,
+    state_of,
+    to_text,
 )
+from t0train.prompts.sandbox import check_percent
 
+MOST_CHARACTERS = 2048  # of a printed expression, where promptsource truncates
+CHOICES = "answer_choices"
+PRINT = " print"
+PRINT_TRUNCATED = " print truncated"
+JOIN = " join"
+SELECT_CHOICE = " select choice"
+SPEND = " spend"
+COUNT = " count"
+COUNT_DEEP = " count deep"
+KEY = " key"
+PRINTED = " printed "  # before the name of a filter whose result is printed
+# Filters that begin by turning their value into text.
+TEXT_FILTERS = frozenset(
+    [
+        "capitalize",
+        "center",
+        "e",
+        "escape",
+        "forceescape",
+        "format",
+        "lower",
+        "replace",
+        "safe",
+        "string",
+        "striptags",
+        "title",
+        "trim",
+        "upper",
+        "wordcount",
+    ]
+)
 # Filters that take constant time, or no longer than what they are given took to make: not worth counting.
 _FREE = {"abs", "count", "d", "default", "first", "last", "length"}
 _WRITERS = {"pprint", "urlencode", "xmlattr"}  # filters that make a text of all that lies in a value

@@ -15,10 +15,9 @@ import jinja2
 
 from t0train.core.errors import UserError, nearest
 from t0train.core.hashing import content_hash
+from t0train.prompts.filters import CHOICES
 from t0train.prompts.jinja import TRUNCATED_END, Program, compile_source, make_scope
-from t0train.prompts.notes import Note
-from t0train.prompts.rendering import CostError, Rendering
-from t0train.prompts.rewrite import CHOICES
+from t0train.prompts.rendering import CostError, Note, Rendering
 
 RENDERER_VERSION = "2"  # part of every store key: raise it when a change alters any rendered text
 

@@ -1,6 +1,8 @@
-"""Collections of templates: where they lie and which datasets they know.
+"""Collections of templates: where they lie, which datasets they know, and how a `templates.yaml` is read.
 
-Layout of a collection: `<folder>/<dataset>/[<subset>/]templates.yaml`.
+Layout of a collection: `<folder>/<dataset>/[<subset>/]templates.yaml`, in promptsource's format. Such a file comes
+from somebody else: it is checked key by key, its two tags are read without running anything, and its size, its depth
+and what its aliases repeat are limited before anything is built.
 """
 
 from __future__ import annotations
@@ -10,10 +12,13 @@ import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from t0train.core.errors import UserError, nearest
+import yaml
+
+from t0train.core.errors import UserError, explain_os_errors, nearest
 from t0train.core.files import file_state
-from t0train.prompts.file import read_templates
+from t0train.core.text import read_text
 from t0train.prompts.install import check_installed, collection_folder
 from t0train.prompts.template import Template
 
@@ -98,3 +103,174 @@ def _read(path: Path, dataset: str, subset: str, state: tuple[int, int, int, int
 
 def _name(template: Template) -> str:
     return template.name
+
+
+MOST_BYTES = 4_000_000  # of a file; the largest of promptsource's has 17 thousand
+MOST_DEPTH = 20  # mappings and lists within each other; promptsource's have 5
+MOST_NODES = 500_000  # values, those that aliases repeat counted each time
+
+if TYPE_CHECKING:
+    _Base = yaml.SafeLoader
+else:
+    _Base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser is ten times as fast
+
+
+class _Loader(_Base):
+    """A safe loader that takes promptsource's two tags for plain mappings; any other tag is an error."""
+
+
+def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor("!Template", _mapping)
+_Loader.add_constructor("!TemplateMetadata", _mapping)
+
+
+def read_templates(path: Path, dataset: str, subset: str) -> list[Template]:
+    """The templates of a file, in its order.
+
+    Raises:
+        UserError: unreadable, not YAML, too large or too deep, a key or an identifier that stands there twice, a value
+            of the wrong type, two templates of one name.
+    """
+    with explain_os_errors("read", path):
+        size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise UserError(f"{path} has {size:,} bytes; a file of templates may have {MOST_BYTES:,}. Split it.")
+    try:
+        content = _load(read_text(path))
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date with a 13th month, a number of 5,000 digits
+        raise UserError(f"{path} is not YAML that promptsource would write: {error}") from error
+    entries = content.get("templates") if isinstance(content, dict) else None
+    if not isinstance(entries, dict):
+        found = "no key `templates`" if isinstance(content, dict) and "templates" not in content else _kind(content)
+        if isinstance(content, dict) and "templates" in content:
+            found = f"`templates`, which is {_kind(content['templates'])}"
+        raise UserError(
+            f"{path} is not in promptsource's format: it holds {found}; expected a mapping `templates` of"
+            " identifier -> !Template with `name`, `jinja`, `answer_choices`, `metadata`."
+        )
+    templates = [_template(f"{path}: template {uid!r}", dataset, subset, str(uid), entries[uid]) for uid in entries]
+    _refuse_twice(path, "name", [template.name for template in templates])
+    _refuse_twice(path, "identifier", [template.uid for template in templates])
+    _refuse_twice(path, "`id`", [str(entry["id"]) for entry in entries.values() if entry.get("id") is not None])
+    return templates
+
+
+def _load(text: str) -> Any:
+    """The content of the file: its depth is checked on the flat list of events, as the parser itself would overflow."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MOST_DEPTH:
+                line = event.start_mark.line + 1 if event.start_mark else 0
+                raise yaml.YAMLError(f"line {line}: more than {MOST_DEPTH} mappings and lists within each other.")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count(loader, node, {}, set())
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _count(loader: _Loader, node: yaml.Node, sizes: dict[int, int], open_nodes: set[int]) -> int:
+    """How many values a node holds, those that aliases repeat counted each time; refuses a key twice on the way."""
+    if id(node) in open_nodes:
+        raise yaml.YAMLError(f"line {node.start_mark.line + 1}: an alias repeats the value in which it stands.")
+    if (known := sizes.get(id(node))) is not None:
+        return known
+    children: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        children = [part for pair in node.value for part in pair]
+        _refuse_keys_twice(loader, node)
+    elif isinstance(node, yaml.SequenceNode):
+        children = node.value
+    open_nodes.add(id(node))
+    size = 1 + sum(_count(loader, child, sizes, open_nodes) for child in children)
+    open_nodes.remove(id(node))
+    if size > MOST_NODES:
+        line = node.start_mark.line + 1
+        raise yaml.YAMLError(f"line {line}: its aliases repeat values until there are more than {MOST_NODES:,}.")
+    sizes[id(node)] = size
+    return size
+
+
+def _refuse_keys_twice(loader: _Loader, node: yaml.MappingNode) -> None:
+    """YAML's own loader lets the last of two equal keys win; keys that are no scalars are refused when it builds."""
+    first: dict[Any, int] = {}
+    for key_node, _ in node.value:
+        if isinstance(key_node, yaml.ScalarNode) and key_node.tag != "tag:yaml.org,2002:merge":
+            key, line = loader.construct_object(key_node), key_node.start_mark.line + 1
+            if key in first:
+                raise yaml.YAMLError(
+                    f"line {line}: the key {key_node.value!r} stands there twice, first on line {first[key]}; the first"
+                    " would be lost. Rename or remove one."
+                )
+            first[key] = line
+
+
+def _refuse_twice(path: Path, what: str, names: list[str]) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        listed = ", ".join(map(repr, twice))
+        raise UserError(f"{path} has several templates of one {what}: {listed}; rename all but one.")
+
+
+def _template(where: str, dataset: str, subset: str, uid: str, entry: Any) -> Template:
+    if not isinstance(entry, dict):
+        raise UserError(f"{where} is {_kind(entry)}; expected a mapping with `name`, `jinja`, `answer_choices`.")
+    metadata = _value(where, entry, "metadata", dict, "a mapping", {})
+    metrics = _value(where, metadata, "metrics", list, "a list of names, e.g. [Accuracy]", [])
+    if wrong := next((metric for metric in metrics if not isinstance(metric, str)), None):
+        raise UserError(f"{where}: `metrics` holds {_kind(wrong)}; expected names, e.g. [Accuracy].")
+    for key in ("name", "jinja"):
+        if entry.get(key) is None:
+            raise UserError(f"{where} has no `{key}`; expected a text.")
+    name: str = _value(where, entry, "name", str, "a text")
+    if not name.strip():
+        raise UserError(f"{where}: `name` is empty; a template needs one.")
+    return Template(
+        dataset=dataset,
+        subset=subset,
+        name=name,
+        uid=uid,
+        jinja=_value(where, entry, "jinja", str, "a text"),
+        answer_choices=_value(where, entry, "answer_choices", str, "one text, e.g. 'no ||| yes'") or None,
+        original_task=bool(_value(where, metadata, "original_task", bool, "true or false")),
+        choices_in_prompt=_value(where, metadata, "choices_in_prompt", bool, "true or false"),
+        metrics=tuple(metrics),
+    )
+
+
+def _value(where: str, entry: dict[Any, Any], key: str, kind: type, expected: str, default: Any = None) -> Any:
+    """The value of a key, of the given type; `default` if it is null or not there."""
+    value = entry.get(key)
+    if value is None:
+        return default
+    if isinstance(value, kind):
+        return value
+    hint = ""
+    if kind is str and isinstance(value, list):
+        hint = " Join them: 'no ||| yes'."
+    elif kind is str:
+        hint = " Put it in quotes: YAML takes yes, no, on, off, 1, 1.5 and dates for values of other types."
+    raise UserError(f"{where}: `{key}` is {_kind(value)}; expected {expected}.{hint}")
+
+
+def _kind(value: Any) -> str:
+    """What a value is, for a message; a value that may be large is not printed."""
+    if isinstance(value, bool):
+        return f"the truth value {str(value).lower()}"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if value is None:
+        return "nothing"
+    return f"the text {value[:40]!r}" if isinstance(value, str) else f"{str(value)[:40]} ({type(value).__name__})"

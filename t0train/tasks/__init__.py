@@ -1,6 +1,6 @@
 """The catalogue of T0's datasets, their sources, and tasks (dataset x template)."""
 
-from t0train.tasks.catalogue import Dataset, load_catalogue, task_name
+from t0train.tasks.catalogue import Dataset, Task, load_catalogue, refuse_equal_names, task_name
 from t0train.tasks.sources import (
     MissingTable,
     Table,
@@ -11,8 +11,7 @@ from t0train.tasks.sources import (
     open_table,
     training_split,
 )
-from t0train.tasks.split import Split, parse_split
-from t0train.tasks.task import Task, refuse_equal_names
+from t0train.tasks.splits import Split, parse_split
 
 __all__ = [
     "Dataset",

@@ -1,15 +1,20 @@
-"""The catalogue: every dataset that T0 was trained or judged on, and the user's own. CSV files, read and checked."""
+"""The catalogue: every dataset that T0 was trained or evaluated on, and the user's own; and tasks made of them."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from t0train.core.errors import UserError, nearest
 from t0train.core.text import read_csv
-from t0train.tasks.split import parse_split
+from t0train.tasks.splits import parse_split
+
+if TYPE_CHECKING:
+    from t0train.prompts import Template
 
 STAGES = ("BASE", "GPT_EVAL", "SGLUE")
 HELD_OUT = ("BASE", "BIAS_FAIRNESS")
@@ -187,3 +192,30 @@ def _check_name(name: str | None, what: str) -> None:
 
 def _short(text: str) -> str:
     return repr(text if len(text) <= 60 else f"{text[:60]}...")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One dataset under one template: the unit that a mixture draws from and that a prompt statistic counts."""
+
+    name: str
+    dataset: Dataset
+    template: Template
+
+    @classmethod
+    def of(cls, dataset: Dataset, template: Template) -> Task:
+        """The task that `template` makes of `dataset`, under T0's name."""
+        return cls(dataset.task_name(template.name), dataset, template)
+
+
+def refuse_equal_names(tasks: Iterable[Task]) -> None:
+    """Refuse tasks of one name: T0's rule makes "Is it?" and "Is it!" the same, and what is stored goes by the name.
+
+    Raises:
+        UserError: names the two templates.
+    """
+    known: dict[str, Task] = {}
+    for task in tasks:
+        other = known.setdefault(task.name, task)
+        if other is not task:
+            raise UserError(f"{other.template} and {task.template} make the same task name {task.name!r}; rename one.")

@@ -14,8 +14,7 @@ from t0train.core.hashing import content_hash
 from t0train.tasks.catalogue import Dataset, load_catalogue
 from t0train.tasks.formats import Reader, content_identity, file_states, open_reader
 from t0train.tasks.hub import open_hub
-from t0train.tasks.layout import SUPPORTED, describe, split_files
-from t0train.tasks.split import Split, parse_split
+from t0train.tasks.splits import SUPPORTED, Split, describe, parse_split, split_files
 
 HUB = "hub"
 _READING = 2  # raised when the same files are read as other values: what was prepared from them is out of date
@@ -107,7 +106,7 @@ def open_table(dataset: Dataset, split: str, source: str) -> Table:
         dataset: which dataset.
         split: e.g. `train` or `test[:1000]`.
         source: `hub`, or a folder that holds `<dataset>/<subset or default>/<split>.parquet`; other formats and
-            layouts: `t0train.tasks.layout`.
+            layouts: `t0train.tasks.splits`.
 
     Raises:
         UserError: no such folder, dataset or split (the message names those at hand), an unreadable file, an empty

@@ -30,8 +30,7 @@ from t0train.prompts.costs import (
     count_call,
     count_items,
 )
-from t0train.prompts.printing import STATE, check_data, state_of
-from t0train.prompts.rendering import ELEMENT, MACRO, STEP, Rendering
+from t0train.prompts.rendering import ELEMENT, MACRO, STATE, STEP, Rendering, check_data, state_of
 
 MUTATORS = {
     "append",
