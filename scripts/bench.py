@@ -1,4 +1,4 @@
-"""Benchmarks on a CPU: t0train beside what people use instead, in one process.
+"""Benchmarks on a CPU: t0train against what people use instead, in one process.
 
     python scripts/bench.py pack
     python scripts/bench.py render --source DATA --dataset imdb --dataset super_glue/rte
@@ -100,7 +100,7 @@ def render(
     rows: Annotated[int, typer.Option(help="rows that are rendered")] = 200,
     rounds: Rounds = 3,
 ) -> None:
-    """Rendering beside promptsource's own `Template.apply` (its source archive must be in the cache)."""
+    """Rendering against promptsource's own `Template.apply` (its source archive must be in the cache)."""
     from t0train.prompts import load_templates
     from t0train.tasks import load_catalogue, open_table
 
@@ -157,7 +157,7 @@ def import_promptsource() -> types.ModuleType:
 
 @app.command()
 def prepare(
-    config: Annotated[str, typer.Argument(help="a run configuration whose rows are at hand")],
+    config: Annotated[str, typer.Argument(help="a run configuration whose datasets are available")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value")] = None,
 ) -> None:
     """Rendering, tokenising and storing of a run's tasks, from nothing, in one process."""
@@ -189,7 +189,7 @@ def step(
     examples: Annotated[int, typer.Option(help="examples that transformers takes at once")] = 4,
     rounds: Rounds = 3,
 ) -> None:
-    """Forward and backward pass of packed rows beside transformers' T5 on padded batches of the same examples."""
+    """Forward and backward pass of packed rows against transformers' T5 on padded batches of the same examples."""
     import torch
     from synthetic import random_row
 
@@ -229,7 +229,7 @@ def step(
     seconds = race(arms, rounds)
     tokens = sum(len(ids) + len(target) for ids, target in pairs)
     lines = [(name, f"{tokens / value:,.0f}", f"{seconds[stock] / value:.2f} x") for name, value in seconds.items()]
-    show(f"{size}: {len(pairs)} examples on {rows} rows", ("arm", "real tokens/s", "beside stock"), lines)
+    show(f"{size}: {len(pairs)} examples on {rows} rows", ("arm", "real tokens/s", "ratio"), lines)
 
 
 @app.command()
@@ -244,7 +244,7 @@ def rank(
     rounds: Rounds = 3,
     at_least: Annotated[float, typer.Option(help="exit with 1 if any ratio is below this")] = 0.0,
 ) -> None:
-    """Scores of all choices beside transformers' T5 with the input repeated for each, four examples at once.
+    """Scores of all choices against transformers' T5 with the input repeated for each, four examples at once.
 
     Both compute the logits of every token of every choice: the longer the choices and the smaller the model, the more
     of the time that is, and the lower the ratio can be at best.

@@ -74,7 +74,7 @@ def furthest(found: dict[str, Tensor], expected: dict[str, Tensor]) -> tuple[flo
 
 
 def check_backends(setting: Setting) -> Iterator[Finding]:
-    """States and gradients of each backend beside eager's in fp32, with dropout."""
+    """States and gradients of each backend against eager's in fp32, with dropout."""
     states, gradients = states_and_gradients(setting, "eager", "fp32")
 
     def distances(attention: str, precision: str) -> tuple[float, float, str]:
@@ -87,12 +87,12 @@ def check_backends(setting: Setting) -> Iterator[Finding]:
             of_states, of_gradients, worst = distances(attention, precision)
             arm = f"{attention} {precision}"
             yield Finding("states = eager's", arm, f"{of_states:.1e}", of_states <= limits[0], of_states)
-            told = f"{of_gradients:.1e} ({worst})"
-            yield Finding("gradients = eager's", arm, told, of_gradients <= limits[1], of_gradients)
+            found = f"{of_gradients:.1e} ({worst})"
+            yield Finding("gradients = eager's", arm, found, of_gradients <= limits[1], of_gradients)
 
 
 def check_blocks(setting: Setting) -> Iterator[Finding]:
-    """Gradients with blocks compiled or computed again beside those of the same backend without, in fp32."""
+    """Gradients with blocks compiled or computed again against those of the same backend without, in fp32."""
     for attention in ("eager", "sdpa", *(("flex",) if setting.is_gpu else ())):
         _, plain = states_and_gradients(setting, attention, "fp32")
         rough, _ = furthest(states_and_gradients(setting, attention, "bf16")[1], plain)
@@ -106,7 +106,7 @@ def check_blocks(setting: Setting) -> Iterator[Finding]:
 
 
 def check_packed_rows(setting: Setting) -> Iterator[Finding]:
-    """Examples on a packed row beside the same examples alone, in bf16: the packing self-check."""
+    """Examples on a packed row against the same examples alone, in bf16: the packing self-check."""
     for attention in ("eager", *setting.backends):
         model = random_model(setting.size, attention, setting.device)
         try:
@@ -164,7 +164,7 @@ def do_step(engine: Engine, batch: Batch) -> None:
 
 
 def check_memory(setting: Setting) -> Iterator[Finding]:
-    """Peak of two steps beside the estimate."""
+    """Peak of two steps against the estimate."""
     attentions = ("sdpa", "flex", "eager") if setting.is_gpu else ("sdpa", "eager")
     for attention in attentions:
         for checkpointing in ("none", "block", *(("selective",) if attention == "sdpa" else ())):
@@ -176,14 +176,14 @@ def check_memory(setting: Setting) -> Iterator[Finding]:
             for _ in range(2):
                 do_step(engine, Batch.from_rows(setting.batch(), setting.device))
             arm = f"{setting.speed_size}, {setting.rows} rows, {attention}, checkpointing {checkpointing}"
-            told = f"estimate {estimated / GIB:.2f} GiB"
+            found = f"estimate {estimated / GIB:.2f} GiB"
             if not setting.is_gpu:
-                yield Finding("memory = estimate", arm, f"{told}, not measured")
+                yield Finding("memory = estimate", arm, f"{found}, not measured")
                 continue
             peak = torch.cuda.max_memory_allocated(setting.device)
             ratio = estimated / peak
-            told += f", measured {peak / GIB:.2f} GiB ({100 * (ratio - 1):+.0f} %)"
-            yield Finding("memory = estimate", arm, told, abs(ratio - 1) <= _MEMORY, ratio)
+            found += f", measured {peak / GIB:.2f} GiB ({100 * (ratio - 1):+.0f} %)"
+            yield Finding("memory = estimate", arm, found, abs(ratio - 1) <= _MEMORY, ratio)
             del engine
             torch.cuda.empty_cache()
 

@@ -1,4 +1,4 @@
-"""Real runs on one device: every strategy beside `single`, over a probe of memory, a checkpoint and a resume."""
+"""Real runs on one device: every strategy against `single`, over a probe of memory, a checkpoint and a resume."""
 
 from __future__ import annotations
 
@@ -98,5 +98,5 @@ def _compare(arm: str, run: Path, straight: list[float], limit: float) -> Findin
     if len(found) != _STEPS or resumed != [_BREAK] or saved != expected:
         return Finding("run = single's", arm, f"{len(found)} steps, resumed at {resumed}, saved {saved}", False)
     worst = max(abs(one - other) / other for one, other in zip(found, straight, strict=True))
-    told = f"losses {worst:.1e} apart, with a probe of memory and a resume"
-    return Finding("run = single's", arm, told, math.isfinite(worst) and worst <= limit, worst)
+    found = f"losses {worst:.1e} apart, with a probe of memory and a resume"
+    return Finding("run = single's", arm, found, math.isfinite(worst) and worst <= limit, worst)

@@ -19,7 +19,7 @@ from t0train.core.errors import UserError
 if TYPE_CHECKING:
     from t0train.config import RunConfig
     from t0train.data import Counts, TaskTokens
-    from t0train.mixture import DatasetRow, Leak, Mixture, SourceReport, TaskRow
+    from t0train.mixture import DatasetSummary, Leak, Mixture, SourceReport, TaskSummary
     from t0train.results import OverlapReport
 
 app = typer.Typer(help="List, show and check mixtures of training tasks.", no_args_is_help=True)
@@ -81,8 +81,8 @@ def show(
     per_step = _examples_per_step(config, examples_per_row) if steps else None
     report = check_sources(mixture, config.data)
     _remark(*mixture.remarks, *report.remarks)
-    tasks_table = mixture.table(steps, per_step, report.rows, _mean_tokens(_stored_tasks(config, mixture)))
-    shown: Sequence[TaskRow | DatasetRow] = tasks_table if tasks else by_dataset(tasks_table)
+    tasks_table = mixture.table(steps, per_step, report.records, _mean_tokens(_stored_tasks(config, mixture)))
+    shown: Sequence[TaskSummary | DatasetSummary] = tasks_table if tasks else by_dataset(tasks_table)
     if as_json:
         datasets = [asdict(row) for row in by_dataset(tasks_table)]
         print_json({**_summary(mixture), "datasets": datasets, "tasks": [asdict(row) for row in tasks_table]})
@@ -101,7 +101,7 @@ def check(
     overrides: Overrides = None,
     suite: Annotated[str, typer.Option(help="Suite to compare with; default: the run's own.")] = "",
     ngrams: Annotated[
-        bool, typer.Option("--ngrams", help="Compare the texts, too: n-grams of scored and of training rows.")
+        bool, typer.Option("--ngrams", help="Compare the texts, too: n-grams of scored and of training records.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -139,7 +139,7 @@ def check(
     if as_json:
         print_json(_report_document(report, leaks, overlaps, counts))
     else:
-        show_records([asdict(row) for row in by_dataset(mixture.table(rows=report.rows))], _FORMATS)
+        show_records([asdict(row) for row in by_dataset(mixture.table(records=report.records))], _FORMATS)
         _remark(*mixture.remarks, *report.remarks, *remarks(counts), *map(str, leaks))
         if overlaps:
             _print_overlaps(overlaps)
@@ -150,7 +150,9 @@ def check(
     if not as_json:
         all_of_it = f"{len(mixture.dropped)} datasets dropped, the others" if mixture.dropped else "all"
         found = (
-            f"{all_of_it} found in {report.source}" if report.rows else "datasets are fetched from the hub when needed"
+            f"{all_of_it} found in {report.source}"
+            if report.records
+            else "datasets are fetched from the hub when needed"
         )
         print(f"{_describe_mixture(mixture)}; {found}")
 
@@ -189,7 +191,7 @@ def _report_document(
     return {
         **_summary(report.mixture),
         "source": report.source,
-        "rows": report.rows,
+        "records": report.records,
         "missing": missing,
         "lost_weight": report.lost,
         "problems": report.problems,
@@ -201,10 +203,10 @@ def _report_document(
 
 
 def _print_overlaps(report: OverlapReport) -> None:
-    """One line per dataset of the suite, then the rows that share most, then what could not be compared."""
+    """One line per dataset of the suite, then the records that share most, then what could not be compared."""
     from t0train.results.display import overlap_counts, overlap_sources
 
-    counts = ["rows", "too short", f"share a {report.ngram}-gram", f"share {report.threshold:.0%} of them"]
+    counts = ["records", "too short", f"share a {report.ngram}-gram", f"share {report.threshold:.0%} of them"]
     table = ConsoleTable(["scored", *counts, "training datasets"], counts, is_plain=True, keeps_numbers=True)
     for found in report.overlaps:
         table.add(f"{found.dataset} {found.split}", *overlap_counts(found), overlap_sources(found, most=5))
@@ -213,8 +215,8 @@ def _print_overlaps(report: OverlapReport) -> None:
     for found in report.overlaps:
         for text in found.examples:
             print(
-                f"{found.dataset} row {text.row}, {text.share:.0%} of its {report.ngram}-grams, e.g. of "
-                f"{text.trained_dataset} row {text.trained_row}: {text.words}"
+                f"{found.dataset} record {text.record}, {text.share:.0%} of its {report.ngram}-grams, e.g. of "
+                f"{text.trained_dataset} record {text.trained_record}: {text.words}"
             )
     _remark(*(f"not compared: {key}: {reason}" for key, reason in report.not_compared.items()))
 
@@ -245,7 +247,7 @@ def _stored_tasks(config: RunConfig, mixture: Mixture) -> dict[str, TaskTokens]:
         split = training_split(task.dataset, config.data.splits)
         wanted = {"dataset": task.dataset.key, "split": str(parse_split(split)), "template": task.template.fingerprint}
         if folders and config.data.source != "hub":
-            with suppress(UserError):  # its rows are gone, as `check_sources` says
+            with suppress(UserError):  # its records are gone, as `check_sources` says
                 wanted["source"] = open_table(task.dataset, split, config.data.source).revision
         for path in folders:  # the newest one stays
             with suppress(UserError):  # damaged, or of another version: only what is there is listed

@@ -124,7 +124,7 @@ class MixtureConfig(MixtureOverrides):
         ge=0,
         le=LARGEST_SEED,
     )
-    rates_from: Literal["catalogue", "rows"] = recipe_field(
+    rates_from: Literal["catalogue", "records"] = recipe_field(
         "catalogue", "sizes that set the rates: the catalogue's train_size, or the numbers of records found", _DATASETS
     )
 
@@ -367,10 +367,10 @@ class TrainConfig(Section):
 class LeaksConfig(Section):
     """Contamination: what the run's suite is judged on must not be trained on."""
 
-    held_out: Literal["families", "datasets", "rows"] = execution_field(
+    held_out: Literal["families", "datasets", "records"] = execution_field(
         "families",
         "what of the suite may not be in the training mixture, else the run is refused: its families of tasks "
-        "(zero-shot), its datasets, or only the scored records (rows)",
+        "(zero-shot), its datasets, or only the scored records",
     )
     ngram: int = execution_field(13, "words of the n-grams that `mixture check --ngrams` compares", ge=1, le=1000)
     threshold: float = execution_field(

@@ -23,7 +23,7 @@ class UserError(Exception):
 
 
 class PreemptedError(Exception):
-    """The run was asked to stop, has written a checkpoint, and can be resumed (exit `EXIT_PREEMPTED`)."""
+    """The run received a stop signal, has written a checkpoint, and can be resumed (exit `EXIT_PREEMPTED`)."""
 
 
 class QuietError(Exception):

@@ -159,9 +159,9 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def atomic_folder(path: Path, ours: Collection[str] = ()) -> Iterator[Path]:
-    """A temporary folder beside `path` that becomes `path` if the block succeeds and vanishes if it does not.
+    """A temporary folder next to `path` that becomes `path` if the block succeeds and vanishes if it does not.
 
-    Everything in it is flushed to the disk before the rename. What killed processes left beside `path` is removed.
+    Everything in it is flushed to the disk before the rename. What killed processes left next to `path` is removed.
 
     Args:
         path: the folder that is to come into being.
@@ -228,7 +228,7 @@ def _replace_folder(new: Path, path: Path, ours: Collection[str]) -> None:
 
 
 def work_folder(path: Path, suffix: str) -> Path:
-    """A new private folder beside `path` whose name says whose it is, so that `remove_leftovers` finds it."""
+    """A new private folder next to `path` whose name says whose it is, so that `remove_leftovers` finds it."""
     return Path(tempfile.mkdtemp(dir=path.parent, prefix=_work_prefix(path), suffix=suffix))
 
 

@@ -38,7 +38,7 @@ def hold_lock(
 
     Raises:
         UserError: another process holds it and `notify` is None, or the file cannot be written or is a link.
-        PreemptedError: a signal asked this process to stop while it waited.
+        PreemptedError: a stop signal came while this process waited.
     """
     lock = FileLock(path)
     with explain_os_errors("lock", path), warnings.catch_warnings():

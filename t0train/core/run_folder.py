@@ -167,7 +167,7 @@ def similar_folders(missing: Path, marks: Sequence[str] = ()) -> str:
 
     Args:
         missing: the path that was given.
-        marks: names of files by which other folders beside it count too.
+        marks: names of files by which other folders next to it count too.
     """
     run, at, step = str(missing).rpartition("@")
     if at and RunFolder(Path(run)).checkpoints.is_dir():

@@ -181,7 +181,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} stands twice in one object")
+        raise ValueError(f"the key {twice!r} occurs twice in one object")
     return found
 
 
@@ -287,12 +287,12 @@ _BLOCK = re.compile(r"(#{1,6}|[-+]+|=+|\d{1,9}[.)])(?=\s|$)|>|\[")  # headings, 
 
 
 def escape_markdown(text: str, starts_block: bool = False, in_brackets: bool = False) -> str:
-    """One line that Markdown shows as the text stands, also in the cell of a table; `code` of plain words stays code.
+    """One line that Markdown shows unchanged, also in the cell of a table; `code` of plain words stays code.
 
     Args:
         text: any.
-        starts_block: it stands at the beginning of a line, where `#`, `1.` and the like begin headings and lists.
-        in_brackets: it stands between the brackets of an image or link, whose end a bracket within it could be.
+        starts_block: it is at the beginning of a line, where `#`, `1.` and the like begin headings and lists.
+        in_brackets: it is between the brackets of an image or link, whose end a bracket within it could be.
     """
     parts = _CODE.split(" ".join(printable(text).split()))
     parts[::2] = (_escape_inline(part, in_brackets) for part in parts[::2])

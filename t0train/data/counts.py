@@ -54,7 +54,7 @@ class Counts:
 
     @classmethod
     def read(cls, values: Any) -> Counts:
-        """From what `to_json` wrote, or the object that it stands for. Raises ValueError, KeyError or TypeError."""
+        """From what `to_json` wrote, or the object parsed from it. Raises ValueError, KeyError or TypeError."""
         values = dict(json.loads(values) if isinstance(values, str | bytes) else values)
         notes = {Note(note): int(count) for note, count in values.pop("notes").items()}
         return cls(notes=notes, **{name: int(count) for name, count in values.items()})

@@ -71,7 +71,7 @@ def prepare(config: RunConfig, workers: int | None = None) -> list[Prepared]:
         workers: processes; default: as many as cores.
 
     Raises:
-        UserError: rows that are not at hand, a template naming a missing column, a folder that cannot be written; after
+        UserError: missing records, a template naming a missing column, a folder that cannot be written; after
             everything was prepared, tasks whose targets teach nothing (`data.allow_empty_targets`).
     """
     mixture = build_mixture(config.mixture, config.data)
@@ -115,7 +115,7 @@ def prepare_tasks(
         seed: decides the draws of templates that choose at random.
 
     Raises:
-        UserError: rows that are not at hand, a template naming a missing column, a folder that cannot be written; rows
+        UserError: missing records, a template naming a missing column, a folder that cannot be written; rows
             or a vocabulary that change meanwhile, of which nothing is stored then.
     """
     plans = _plan(list(tasks), split_of, source, vocabulary, store, seed)

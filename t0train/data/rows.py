@@ -1,4 +1,4 @@
-"""Packed rows: several examples side by side on one row of a batch, told apart by segment numbers.
+"""Packed rows: several examples on one row of a batch, distinguished by segment numbers.
 
 One builder serves training (one target for each input) and ranking (several targets, the answer choices, read one
 input).

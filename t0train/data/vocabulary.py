@@ -58,7 +58,7 @@ class Vocabulary:
         path: the sentencepiece model.
         size: number of ids, appended sentinels included. A model's embedding has at least as many rows.
         sentinels: how many were appended: 100 or 0.
-        unknown_id: stands for characters that no piece holds.
+        unknown_id: id of characters that no piece holds.
     """
 
     pad_id = PAD_ID

@@ -86,9 +86,9 @@ def training_part(suite: SuiteConfig, run: RunConfig) -> tuple[SuiteConfig, dict
     leaks = leaks_of_run(build_mixture(run.mixture, run.data), suite, run)
     kinds: dict[str, str | None] = dict.fromkeys(task.dataset for task in suite.tasks)
     kinds |= {leak.dataset: leak.kind for leak in leaks}
-    if wrong := sorted({leak.dataset for leak in leaks if leak.kind == "rows"}):  # of any of a dataset's entries
+    if wrong := sorted({leak.dataset for leak in leaks if leak.kind == "records"}):  # of any of a dataset's entries
         raise UserError(
-            f"suite {suite.name} scores rows that the run is trained on ({', '.join(wrong)}): they say nothing about "
+            f"suite {suite.name} scores records that the run trains on ({', '.join(wrong)}): they say nothing about "
             "the choice of a checkpoint; name other rows in the suite."
         )
     others = {key: "the run is not trained on it: held-out data must not choose" for key in kinds if not kinds[key]}

@@ -13,14 +13,14 @@ from t0train.mixture.contamination import (
     write_overlaps,
 )
 from t0train.mixture.rates import equal, proportional, t0_cap, temperature
-from t0train.mixture.table import DatasetRow, TaskRow, by_dataset
+from t0train.mixture.table import DatasetSummary, TaskSummary, by_dataset
 
 __all__ = [
-    "DatasetRow",
+    "DatasetSummary",
     "Leak",
     "Mixture",
     "SourceReport",
-    "TaskRow",
+    "TaskSummary",
     "build_mixture",
     "by_dataset",
     "check_leaks",

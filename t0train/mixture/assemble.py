@@ -16,7 +16,7 @@ from t0train.core.errors import UserError, nearest
 from t0train.core.hashing import content_hash, derive_seed
 from t0train.mixture.definition import Definition, read_definition
 from t0train.mixture.rates import RATES
-from t0train.mixture.table import TaskRow, task_rows
+from t0train.mixture.table import TaskSummary, summarise_tasks
 from t0train.prompts import load_templates
 from t0train.tasks import (
     Dataset,
@@ -44,10 +44,10 @@ class Mixture:
         rates: [tasks], as the rate function gives them.
         probabilities: [tasks], rates over their sum.
         templates: how many templates each dataset (by key) has in all, used or not.
-        rates_from: `catalogue` (its train_size) or `rows` (those at hand): the sizes behind the rates.
+        rates_from: `catalogue` (its train_size) or `records` (those available): the sizes behind the rates.
         hash: content hash of task names, template texts and rates: the identity of the sampling.
-        remarks: what a user should be told, e.g. what was dropped.
-        dropped: keys of the datasets that are left out as no rows of them are at hand (data.missing: drop).
+        remarks: what a user should know, e.g. what was dropped.
+        dropped: keys of the datasets that are left out as no records of them are available (data.missing: drop).
     """
 
     name: str
@@ -77,19 +77,19 @@ class Mixture:
         self,
         steps: int | None = None,
         examples_per_step: float | None = None,
-        rows: Mapping[str, int] | None = None,
+        records: Mapping[str, int] | None = None,
         mean_tokens: Mapping[str, tuple[float, float]] | None = None,
-    ) -> list[TaskRow]:
+    ) -> list[TaskSummary]:
         """One row per task: what it is, how often it is drawn, and how often each of its examples will be seen.
 
         Args:
             steps: length of a run; with `examples_per_step` it gives the expected epochs.
             examples_per_step: examples (not packed rows) per step: packed rows times the mean examples of a row.
-            rows: rows at hand by dataset key; epochs count these where given, else the catalogue's train_size.
+            records: available records by dataset key; epochs count these where given, else the catalogue's train_size.
             mean_tokens: mean input and target tokens by task name, where prepared.
         """
         examples = steps * examples_per_step if steps and examples_per_step else None
-        return task_rows(self.tasks, self.rates, self.probabilities, examples, rows or {}, mean_tokens or {})
+        return summarise_tasks(self.tasks, self.rates, self.probabilities, examples, records or {}, mean_tokens or {})
 
 
 def load_mixture(name_or_path: str = "t0") -> Mixture:
@@ -100,8 +100,8 @@ def load_mixture(name_or_path: str = "t0") -> Mixture:
 def build_mixture(config: MixtureConfig, data: DataConfig) -> Mixture:
     """The mixture that a run trains on.
 
-    Looks for rows only where it must: with `data.missing: drop` datasets that are not at hand are left out, and with
-    `rates_from: rows` the rows at hand are counted. Otherwise `check_sources` tells what is missing.
+    Looks for records only where it must: with `data.missing: drop` unavailable datasets are left out, and with
+    `rates_from: records` the available records are counted. Otherwise `check_sources` reports what is missing.
 
     Args:
         config: which mixture, and the run's changes on it.
@@ -115,20 +115,20 @@ def build_mixture(config: MixtureConfig, data: DataConfig) -> Mixture:
     datasets = {task.dataset.key: task.dataset for task in tasks}
     absent = _absent(datasets.values(), config, data)
     sizes = {key: dataset.train_size for key, dataset in datasets.items()}
-    if config.rates_from == "rows":
-        sizes |= {key: _count_rows(dataset, data) for key, dataset in datasets.items() if key not in absent}
+    if config.rates_from == "records":
+        sizes |= {key: _count_records(dataset, data) for key, dataset in datasets.items() if key not in absent}
     factors = scale_factors(tasks, [change.scale for change in definition.changes])
     rates = np.array([_rate(task, sizes, templates, definition, absent) for task in tasks]) * factors
     present = np.array([task.dataset.key not in absent for task in tasks], bool)
     if not present.any():
         raise UserError(
             f"the mixture {definition.name!r} holds no task: loosen mixture.include, exclude or prompts, or see to its"
-            " rows (data.source, data.missing)."
+            " records (data.source, data.missing)."
         )
     if absent:
         lost = rates[~present].sum() / rates.sum()
         remarks.append(
-            f"dropped, as no rows are at hand (data.missing: drop): {', '.join(sorted(absent))};"
+            f"dropped, as no records are available (data.missing: drop): {', '.join(sorted(absent))};"
             f" {lost:.1%} of the mixture's weight"
         )
     tasks, rates = [task for task in tasks if task.dataset.key not in absent], rates[present]
@@ -207,17 +207,17 @@ def _check_range(tasks: Sequence[Task], rates: NDArray[np.float64]) -> list[str]
 
 
 def _absent(datasets: Iterable[Dataset], config: MixtureConfig, data: DataConfig) -> set[str]:
-    """Keys of the datasets that are to be left out, as their rows are not at hand."""
+    """Keys of the datasets that are to be left out, as their records are not available."""
     if data.missing == "error" and config.rates_from == "catalogue":
         return set()
     missing = missing_tables(datasets, data.splits, data.source)
     if missing and data.missing == "error":
         reasons = list_missing([(table.dataset.key, table.split, table.reason) for table in missing])
-        raise UserError(f"mixture.rates_from is `rows`, but rows are missing:\n{reasons}")
+        raise UserError(f"mixture.rates_from is `records`, but records are missing:\n{reasons}")
     return {table.dataset.key for table in missing}
 
 
-def _count_rows(dataset: Dataset, data: DataConfig) -> int:
+def _count_records(dataset: Dataset, data: DataConfig) -> int:
     return open_table(dataset, training_split(dataset, data.splits), data.source).num_rows
 
 
@@ -233,7 +233,7 @@ def _rate(
     if size is None and definition.rate != "equal" and key not in absent:
         raise UserError(
             f"the rate {definition.rate!r} needs the size of {key}, but the catalogue has no train_size for it;"
-            " fill it in (data.catalogue), or use mixture.rates_from=rows or mixture.rate=equal."
+            " fill it in (data.catalogue), or use mixture.rates_from=records or mixture.rate=equal."
         )
     rate = RATES[definition.rate](size or 0, templates[key], definition.cap, definition.temperature)
     if rate <= 0 and key not in absent:

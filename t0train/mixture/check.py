@@ -1,4 +1,4 @@
-"""Is everything that a mixture needs at hand? What is missing, what it weighs, and how to go on."""
+"""Whether all datasets of a mixture are available: what is missing, what it weighs, and how to go on."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ class SourceReport:
     Attributes:
         mixture: the mixture that was checked.
         source: `hub` or the folder.
-        missing: datasets (or their splits) that are not at hand.
+        missing: datasets (or their splits) that are not available.
         lost: share of the mixture's weight that these have, 0 to 1.
-        rows: rows at hand by dataset key; empty for the hub, which is asked only when rows are fetched.
-        problems: unreadable files, and templates that name a column the rows lack.
-        remarks: what a user should be told though it stops nothing.
+        records: available records by dataset key; empty for the hub, which is queried only when records are fetched.
+        problems: unreadable files, and templates that name a column the records lack.
+        remarks: what a user should know though it stops nothing.
     """
 
     mixture: Mixture
     source: str
     missing: tuple[MissingTable, ...]
     lost: float
-    rows: dict[str, int]
+    records: dict[str, int]
     problems: tuple[str, ...]
     remarks: tuple[str, ...]
 
@@ -52,8 +52,8 @@ class SourceReport:
             listed = list_missing([(one.dataset.key, one.split, reason or one.reason) for one in self.missing])
             count = len({table.dataset.key for table in self.missing})
             raise UserError(
-                f"{count} of the {len(self.mixture.datasets)} datasets of the mixture {self.mixture.name!r} are not at"
-                f" hand; they have {self.lost:.1%} of its weight:\n{listed}\nGet them (data.source=hub fetches"
+                f"{count} of the {len(self.mixture.datasets)} datasets of the mixture {self.mixture.name!r} are not"
+                f" available; they have {self.lost:.1%} of its weight:\n{listed}\nGet them (data.source=hub fetches"
                 " those that are there), point data.source to where they are, name other splits in data.splits, or"
                 " train on the rest with data.missing=drop (the run records it)."
             )
@@ -63,15 +63,15 @@ class SourceReport:
 
 
 def check_sources(mixture: Mixture, data: DataConfig) -> SourceReport:
-    """Look for the rows of every dataset of a mixture, and for the columns that its templates read.
+    """Look for the records of every dataset of a mixture, and for the columns that its templates read.
 
-    A folder's files are opened (their heads only, where the format allows). The hub is not asked: only datasets that it
-    cannot have are reported.
+    A folder's files are opened (their heads only, where the format allows). The hub is not queried: only datasets that
+    it cannot have are reported.
     """
     missing = missing_tables(mixture.datasets, data.splits, data.source)
     absent = {table.dataset.key for table in missing}
     weights = mixture.weights()
-    rows: dict[str, int] = {}
+    records: dict[str, int] = {}
     problems: list[str] = []
     if data.source != HUB:
         for dataset in mixture.datasets:
@@ -79,7 +79,7 @@ def check_sources(mixture: Mixture, data: DataConfig) -> SourceReport:
                 continue
             try:
                 table = open_table(dataset, training_split(dataset, data.splits), data.source)
-                rows[dataset.key] = table.num_rows
+                records[dataset.key] = table.num_rows
                 for task in mixture.tasks:
                     if task.dataset == dataset:
                         task.template.check_columns(table.columns)
@@ -90,23 +90,23 @@ def check_sources(mixture: Mixture, data: DataConfig) -> SourceReport:
         source=data.source if data.source == HUB else str(Path(data.source)),
         missing=tuple(missing),
         lost=sum(weights[key] for key in absent),
-        rows=rows,
+        records=records,
         problems=tuple(problems),
-        remarks=_fewer_rows(mixture, rows),
+        remarks=_fewer_records(mixture, records),
     )
 
 
-def _fewer_rows(mixture: Mixture, rows: dict[str, int]) -> tuple[str, ...]:
-    """Say so where a source holds fewer rows than the original: then its size and its rate are two things."""
+def _fewer_records(mixture: Mixture, records: dict[str, int]) -> tuple[str, ...]:
+    """Say so where a source holds fewer records than the original: then its size and its rate are two things."""
     fewer = [
-        f"{dataset.key} {rows[dataset.key]:,} < {dataset.train_size:,}"
+        f"{dataset.key} {records[dataset.key]:,} < {dataset.train_size:,}"
         for dataset in mixture.datasets
-        if dataset.key in rows and dataset.train_size and rows[dataset.key] < dataset.train_size
+        if dataset.key in records and dataset.train_size and records[dataset.key] < dataset.train_size
     ]
     if not fewer:
         return ()
-    decides = "the rows at hand" if mixture.rates_from == "rows" else "the catalogue"
+    decides = "the available records" if mixture.rates_from == "records" else "the catalogue"
     return (
-        f"fewer rows at hand than the catalogue's train_size: {', '.join(fewer)};"
+        f"fewer records available than the catalogue's train_size: {', '.join(fewer)};"
         f" the rates come from {decides} (mixture.rates_from: {mixture.rates_from})",
     )

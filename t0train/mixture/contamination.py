@@ -1,4 +1,4 @@
-"""Does a mixture train on what a suite judges? Same rows, same dataset, same family, or shared n-grams."""
+"""Does a mixture train on what a suite judges? Same records, same dataset, same family, or shared n-grams."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from t0train.results.results_json import NotHeldOut, Overlap, OverlapReport, Sha
 from t0train.tasks import Dataset, Table, load_catalogue, open_table, parse_split, training_split
 from t0train.tasks.sources import HUB
 
-Kind = Literal["rows", "dataset", "family"]
-_FORBIDDEN = {"families": {"rows", "dataset", "family"}, "datasets": {"rows", "dataset"}, "rows": {"rows"}}
+Kind = Literal["records", "dataset", "family"]
+_FORBIDDEN = {"families": {"records", "dataset", "family"}, "datasets": {"records", "dataset"}, "records": {"records"}}
 """By leaks.held_out: the kinds of leaks that stop a run."""
 
 
@@ -34,7 +34,8 @@ class Leak:
 
     Attributes:
         dataset: key of the evaluated dataset.
-        kind: rows (the scored rows are trained on), dataset (other rows of it are), or family (its kind of task is).
+        kind: records (the scored ones are trained on), dataset (other records of it are), or family (its kind of task
+            is).
         trained: keys of the datasets that it shares this with.
     """
 
@@ -45,15 +46,15 @@ class Leak:
     def __str__(self) -> str:
         other_name = "" if self.trained == (self.dataset,) else f" (as {', '.join(self.trained)})"
         return {
-            "rows": f"{self.dataset}: rows that are scored are trained on, too{other_name}",
-            "dataset": f"{self.dataset} is not held out: other rows of it are trained on{other_name}",
-            "family": f"{self.dataset}: no rows of it are trained on, but its family is ({', '.join(self.trained)})",
+            "records": f"{self.dataset}: records that are scored are trained on, too{other_name}",
+            "dataset": f"{self.dataset} is not held out: other records of it are trained on{other_name}",
+            "family": f"{self.dataset}: no records of it are trained on, but its family is ({', '.join(self.trained)})",
         }[self.kind]
 
 
 def describe_leaks(leaks: Iterable[Leak]) -> dict[str, NotHeldOut]:
     """Kind and sentence by dataset, for files; of several entries of a dataset the gravest is said."""
-    ordered = sorted(leaks, key=lambda leak: leak.kind == "rows")
+    ordered = sorted(leaks, key=lambda leak: leak.kind == "records")
     return {leak.dataset: NotHeldOut(kind=leak.kind, sentence=str(leak)) for leak in ordered}
 
 
@@ -63,7 +64,7 @@ def leak_notes(described: Mapping[str, NotHeldOut]) -> list[str]:
     if len(family) < 2:
         return [found.sentence for found in described.values()]
     others = [found.sentence for found in described.values() if found.kind != "family"]
-    return [*others, f"{', '.join(family)}: no rows of them are trained on, but their families are"]
+    return [*others, f"{', '.join(family)}: no records of them are trained on, but their families are"]
 
 
 def find_leaks(
@@ -83,7 +84,7 @@ def find_leaks(
         suite: what is scored.
         splits: data.splits: training splits that are not the catalogue's.
         catalogue: the known datasets; default: t0train's own. Datasets that it does not know are compared by name.
-        source: data.source: where the training rows are, and those of a suite that names no folder.
+        source: data.source: where the training records are, and those of a suite that names no folder.
     """
     known = load_catalogue() if catalogue is None else catalogue
     trained = {dataset.key: parse_split(training_split(dataset, splits)) for dataset in mixture.datasets}
@@ -95,13 +96,13 @@ def find_leaks(
         copied = {copy.dataset for copy in copies}
         same = [dataset.key for dataset in mixture.datasets if dataset.key in copied or is_same(dataset, judged)]
         family = [dataset.key for dataset in mixture.datasets if judged.family and dataset.family == judged.family]
-        rows = [key for key in same if trained[key].overlaps(scored)] + [
+        records = [key for key in same if trained[key].overlaps(scored)] + [
             copy.dataset
             for copy in copies
             if (copy.split, copy.scored_split) == (trained[copy.dataset].name, scored.name)
             and replace(trained[copy.dataset], name=scored.name).overlaps(scored)
         ]
-        kinds: list[tuple[Kind, list[str]]] = [("rows", sorted(set(rows))), ("dataset", same), ("family", family)]
+        kinds: list[tuple[Kind, list[str]]] = [("records", sorted(set(records))), ("dataset", same), ("family", family)]
         found += [Leak(judged.key, kind, tuple(keys)) for kind, keys in kinds if keys][:1]
     return found
 
@@ -115,10 +116,10 @@ def refuse_leaks(leaks: list[Leak], held_out: str) -> list[Leak]:
     wrong = [leak for leak in leaks if leak.kind in _FORBIDDEN[held_out]]
     if wrong:
         ways = ["take the datasets out of the mixture (mixture.exclude) or out of the suite"]
-        if kinds := {leak.kind for leak in wrong} & {"rows"}:
+        if kinds := {leak.kind for leak in wrong} & {"records"}:
             ways.append("name disjoint slices in data.splits and in the suite")
         if {leak.kind for leak in wrong} - kinds:
-            weakest = "rows" if any(leak.kind == "dataset" for leak in wrong) else "datasets"
+            weakest = "records" if any(leak.kind == "dataset" for leak in wrong) else "datasets"
             ways.append(f"say that less is held out, if that is meant (leaks.held_out={weakest})")
         raise UserError(
             "the run would train on what its suite judges:\n"
@@ -140,14 +141,14 @@ def check_leaks(mixture: Mixture, run: RunConfig) -> list[Leak]:
 
 
 def leaks_of_run(mixture: Mixture, suite: SuiteConfig, run: RunConfig) -> list[Leak]:
-    """`find_leaks` with the catalogue of the suite, or of the run, and the run's rows."""
+    """`find_leaks` with the catalogue of the suite, or of the run, and the run's records."""
     extra = suite.catalogue or run.data.catalogue
     catalogue = load_catalogue(Path(extra) if extra else None)
     return find_leaks(mixture, suite, run.data.splits, catalogue, run.data.source)
 
 
 _WORD = re.compile(r"\w+")
-_CHUNK = 1024  # rows read at once
+_CHUNK = 1024  # records read at once
 _EXAMPLES = 3
 
 
@@ -166,11 +167,11 @@ class _Words:
 
 @dataclass(frozen=True)
 class _Scored:
-    """A scored dataset: its words in one line, and the n-grams that begin at `places` in it, of the rows `owners`."""
+    """A scored dataset: its words in one line, and the n-grams that begin at `places` in it, of records `owners`."""
 
     dataset: str
     split: str
-    rows: int
+    records: int
     words: NDArray[np.int64]
     places: NDArray[np.int64]
     owners: NDArray[np.int64]
@@ -180,13 +181,13 @@ class _Scored:
 def find_overlaps(
     mixture: Mixture, suite: SuiteConfig, run: RunConfig, advance: Callable[[float], object] = lambda amount: None
 ) -> OverlapReport:
-    """Compare the rows of a suite with those that a mixture trains on.
+    """Compare the records of a suite with those that a mixture trains on.
 
     Args:
         mixture: what is trained on.
         suite: what is scored.
-        run: where rows, catalogue and templates are; `leaks.ngram` and `leaks.threshold`.
-        advance: told whenever a training dataset was read.
+        run: where records, catalogue and templates are; `leaks.ngram` and `leaks.threshold`.
+        advance: called after each training dataset.
     """
     words, missing = _Words(), dict[str, str]()
     scored = list(_read_suite(suite, run, words, missing))
@@ -194,17 +195,17 @@ def find_overlaps(
         return _report(mixture, run, (), missing)
     grams, index = np.unique(np.concatenate([part.grams for part in scored]), return_inverse=True)
     parts = np.split(index, np.cumsum([len(part.grams) for part in scored])[:-1])
-    found_in = np.full((2, len(grams)), -1, dtype=np.int64)  # training dataset and row of each n-gram's first find
+    found_in = np.full((2, len(grams)), -1, dtype=np.int64)  # training dataset and record of each n-gram's first find
     sources: list[dict[str, int]] = [{} for _ in scored]
     for number, dataset in enumerate(mixture.datasets):
         here = np.zeros(len(grams), dtype=bool)
         try:
-            for row, values in _training_grams(dataset, run, words):
+            for record, values in _training_grams(dataset, run, words):
                 places = np.minimum(np.searchsorted(grams, values), len(grams) - 1)
                 hits = grams[places] == values
-                places, rows = places[hits], row[hits]
+                places, records = places[hits], record[hits]
                 new = found_in[0, places] < 0
-                found_in[:, places[new]] = np.stack([np.full(new.sum(), number), rows[new]])
+                found_in[:, places[new]] = np.stack([np.full(new.sum(), number), records[new]])
                 here[places] = True
         except UserError as error:
             missing[dataset.key] = _reason(dataset, error)
@@ -267,14 +268,14 @@ def _read_suite(suite: SuiteConfig, run: RunConfig, words: _Words, missing: dict
 
 
 def _reason(dataset: Dataset, error: UserError) -> str:
-    """An error without the name of the dataset, beside which it is shown."""
+    """An error without the name of the dataset, which is shown next to it."""
     return str(error).removeprefix(f"no rows of {dataset.key}: ")
 
 
 def _training_grams(
     dataset: Dataset, run: RunConfig, words: _Words
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint64]]]:
-    """(row of each, n-grams) of the training rows, chunk by chunk; without the n-grams that hold an unknown word."""
+    """(record of each, n-grams) of the training records, by chunks; without the n-grams that hold an unknown word."""
     table = open_table(dataset, training_split(dataset, run.data.splits), run.data.source)
     folders = [Path(folder) for folder in run.data.templates]
     for owners, numbers in _lines(dataset, table, folders, words.look_up):
@@ -285,7 +286,7 @@ def _training_grams(
 def _lines(
     dataset: Dataset, table: Table, folders: Sequence[Path], number: Callable[[str], list[int]]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """The words of all texts in a line, a 0 behind each text, and the row that each belongs to; chunk by chunk."""
+    """The words of all texts in a line, a 0 behind each text, and the record that each belongs to; chunk by chunk."""
     templates = load_templates(*dataset.origin, folders).values()
     columns = columns_read(templates, table.columns)
     if not columns:
@@ -293,14 +294,14 @@ def _lines(
     for start in range(0, table.num_rows, _CHUNK):
         line: list[int] = []
         lengths = []
-        rows = table.rows(start, start + _CHUNK, columns)
-        for row in rows:
+        records = table.rows(start, start + _CHUNK, columns)
+        for record in records:
             before = len(line)
-            for text in _texts(row):
+            for text in _texts(record):
                 line += number(text)
                 line.append(0)
             lengths.append(len(line) - before)
-        yield np.repeat(np.arange(start, start + len(rows)), lengths), np.array(line, dtype=np.int64)
+        yield np.repeat(np.arange(start, start + len(records)), lengths), np.array(line, dtype=np.int64)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -335,29 +336,29 @@ def _summary(
     spelling: Sequence[str],
     run: RunConfig,
 ) -> Overlap:
-    totals = np.bincount(part.owners, minlength=part.rows)
-    shared = np.bincount(part.owners, weights=found_in[0] >= 0, minlength=part.rows)
-    shares = np.divide(shared, totals, out=np.zeros(part.rows), where=totals > 0)
+    totals = np.bincount(part.owners, minlength=part.records)
+    shared = np.bincount(part.owners, weights=found_in[0] >= 0, minlength=part.records)
+    shares = np.divide(shared, totals, out=np.zeros(part.records), where=totals > 0)
     examples = []
-    for row in np.argsort(-shares, kind="stable")[:_EXAMPLES].tolist():
-        if shares[row] > 0:
-            first = int(np.flatnonzero((part.owners == row) & (found_in[0] >= 0))[0])
+    for record in np.argsort(-shares, kind="stable")[:_EXAMPLES].tolist():
+        if shares[record] > 0:
+            first = int(np.flatnonzero((part.owners == record) & (found_in[0] >= 0))[0])
             place = part.places[first]
             text = " ".join(spelling[number] for number in part.words[place : place + run.leaks.ngram])
             trained, trained_row = found_in[:, first].tolist()
             examples.append(
                 SharedText(
-                    row=row,
-                    share=float(shares[row]),
+                    record=record,
+                    share=float(shares[record]),
                     words=text,
                     trained_dataset=names[trained],
-                    trained_row=trained_row,
+                    trained_record=trained_row,
                 )
             )
     return Overlap(
         dataset=part.dataset,
         split=part.split,
-        rows=part.rows,
+        records=part.records,
         short=int((totals == 0).sum()),
         touched=int((shared > 0).sum()),
         overlapping=int((shares >= run.leaks.threshold).sum()),

@@ -15,14 +15,14 @@ from t0train.tasks.splits import split_files
 
 
 class Name(NamedTuple):
-    """What the hub calls a dataset; an empty part is not known and stands for any."""
+    """What the hub calls a dataset; an empty part is not known and matches any."""
 
     owner: str
     repository: str
     config: str
 
     def fits(self, other: Name) -> bool:
-        """Whether both can be names of the same rows."""
+        """Whether both can be names of the same records."""
         return all(mine == its or not (mine and its) for mine, its in zip(self, other, strict=True))
 
 
@@ -56,7 +56,7 @@ def _name(owner: str, repository: str, config: str) -> Name:
 
 
 class Copy(NamedTuple):
-    """A file of rows that a training dataset shares with a scored one: splits of both, and the training dataset."""
+    """A file of records that a training dataset shares with a scored one: splits of both, and the training dataset."""
 
     dataset: str
     split: str
@@ -83,7 +83,7 @@ class TrainingFiles:
 
 
 def _files(dataset: Dataset, source: str) -> Iterator[tuple[str, Path]]:
-    """(split, file) of a dataset in a folder of rows; none on the hub, and none that is empty."""
+    """(split, file) of a dataset in a folder of records; none on the hub, and none that is empty."""
     folder = Path(source, dataset.folder)
     if source == HUB or not folder.is_dir():
         return

@@ -13,7 +13,7 @@ from t0train.tasks import Task
 
 
 @dataclass(frozen=True)
-class TaskRow:
+class TaskSummary:
     """One task of a mixture. None: not known.
 
     Attributes:
@@ -24,10 +24,10 @@ class TaskRow:
         family: kind of task.
         rate: as the rate function gives it.
         probability: that an example is drawn from this task.
-        rows: rows at hand.
+        records: available records.
         mean_inputs: mean input tokens, untrimmed.
         mean_targets: mean target tokens, end of sequence included.
-        epochs: expected passes over the task in the run asked about.
+        epochs: expected passes over the task in the run.
     """
 
     task: str
@@ -37,14 +37,14 @@ class TaskRow:
     family: str
     rate: float
     probability: float
-    rows: int | None
+    records: int | None
     mean_inputs: float | None
     mean_targets: float | None
     epochs: float | None
 
 
 @dataclass(frozen=True)
-class DatasetRow:
+class DatasetSummary:
     """One dataset of a mixture: sums over its tasks, and means weighted by probability. None: not known.
 
     Attributes:
@@ -55,7 +55,7 @@ class DatasetRow:
         rate: rate of one template (the mean where templates differ).
         rate_sum: rate of the dataset.
         probability: that an example is drawn from this dataset.
-        rows: rows at hand.
+        records: available records.
         mean_inputs: mean input tokens, untrimmed.
         mean_targets: mean target tokens, end of sequence included.
         epochs: expected passes over each of its tasks (the mean where they differ).
@@ -68,37 +68,37 @@ class DatasetRow:
     rate: float
     rate_sum: float
     probability: float
-    rows: int | None
+    records: int | None
     mean_inputs: float | None
     mean_targets: float | None
     epochs: float | None
 
 
-def task_rows(
+def summarise_tasks(
     tasks: Sequence[Task],
     rates: NDArray[np.float64],
     probabilities: NDArray[np.float64],
     examples: float | None,
-    rows: Mapping[str, int],
+    records: Mapping[str, int],
     mean_tokens: Mapping[str, tuple[float, float]],
-) -> list[TaskRow]:
+) -> list[TaskSummary]:
     """One row per task; see `Mixture.table`. `examples` is the number that the whole run will draw."""
     table = []
     for task, rate, probability in zip(tasks, rates.tolist(), probabilities.tolist(), strict=True):
         dataset = task.dataset
-        at_hand = rows.get(dataset.key)
-        size = at_hand or dataset.train_size
+        available = records.get(dataset.key)
+        size = available or dataset.train_size
         inputs, targets = mean_tokens.get(task.name, (None, None))
         epochs = examples * probability / size if examples and size else None
         identity = (task.name, dataset.name, dataset.subset, task.template.name, dataset.family)
-        table.append(TaskRow(*identity, rate, probability, at_hand, inputs, targets, epochs))
+        table.append(TaskSummary(*identity, rate, probability, available, inputs, targets, epochs))
     return table
 
 
-def by_dataset(table: Iterable[TaskRow]) -> list[DatasetRow]:
+def by_dataset(table: Iterable[TaskSummary]) -> list[DatasetSummary]:
     """The rows of `Mixture.table` joined by dataset, the heaviest first."""
 
-    def dataset(row: TaskRow) -> tuple[str, str, str]:
+    def dataset(row: TaskSummary) -> tuple[str, str, str]:
         return row.dataset, row.subset, row.family
 
     joined = []
@@ -106,13 +106,13 @@ def by_dataset(table: Iterable[TaskRow]) -> list[DatasetRow]:
         rows = list(group)
         rate_sum = sum(row.rate for row in rows)
         joined.append(
-            DatasetRow(
+            DatasetSummary(
                 *key,
                 templates=len(rows),
                 rate=rate_sum / len(rows),
                 rate_sum=rate_sum,
                 probability=sum(row.probability for row in rows),
-                rows=rows[0].rows,
+                records=rows[0].records,
                 mean_inputs=_mean(rows, [row.mean_inputs for row in rows]),
                 mean_targets=_mean(rows, [row.mean_targets for row in rows]),
                 epochs=_mean(rows, [row.epochs for row in rows]),
@@ -121,7 +121,7 @@ def by_dataset(table: Iterable[TaskRow]) -> list[DatasetRow]:
     return sorted(joined, key=lambda row: -row.probability)
 
 
-def _mean(rows: Sequence[TaskRow], values: Sequence[float | None]) -> float | None:
+def _mean(rows: Sequence[TaskSummary], values: Sequence[float | None]) -> float | None:
     """Mean weighted by probability; None as soon as one value is not known."""
     known = [value for value in values if value is not None]
     if len(known) < len(values):

@@ -1,4 +1,4 @@
-"""Where a model's weights are stored: the folder that a name stands for, its weight files, and their tensors.
+"""Where a model's weights are stored: the folder that a name means, its weight files, and their tensors.
 
 A folder in Hugging Face's layout, a model of the hub, a run folder or a checkpoint. What is damaged, incomplete or from
 different saves is refused before a tensor is used.
@@ -104,7 +104,7 @@ def find_weights(source: str | Path, step: int | None = None) -> Path:
 
 
 def is_hub_id(source: str) -> bool:
-    """Whether it can be the id of a model of the hub: `owner/name`, neither a folder nor one beside run folders."""
+    """Whether it can be the id of a model of the hub: `owner/name`, neither a folder nor one next to run folders."""
     folder = Path(source).expanduser()
     is_id = re.fullmatch(r"[^/.~][^/]*/[^/]+", source) is not None
     return is_id and not folder.exists() and not similar_folders(folder)

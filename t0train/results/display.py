@@ -52,16 +52,18 @@ def difference_cells(found: DatasetDifference) -> tuple[str, str, str]:
 
 
 def overlap_counts(found: Overlap) -> tuple[str, str, str, str]:
-    """Rows of a dataset: all, those too short, and those that share one n-gram, or many, with training rows."""
-    rows, short, touched, overlapping = (
-        f"{number:,}" for number in (found.rows, found.short, found.touched, found.overlapping)
+    """Records of a dataset: all, those too short, and those that share one n-gram, or many, with training ones."""
+    records, short, touched, overlapping = (
+        f"{number:,}" for number in (found.records, found.short, found.touched, found.overlapping)
     )
-    return (rows, short, NOTHING, NOTHING) if found.short == found.rows else (rows, short, touched, overlapping)
+    return (
+        (records, short, NOTHING, NOTHING) if found.short == found.records else (records, short, touched, overlapping)
+    )
 
 
 def overlap_sources(found: Overlap, most: int | None = None) -> str:
-    """The training datasets that rows are shared with, `most` of them."""
-    if found.short == found.rows:
+    """The training datasets that records are shared with, `most` of them."""
+    if found.short == found.records:
         return NOTHING
     return ", ".join(f"{key} ({rows:,})" for key, rows in list(found.sources.items())[:most]) or "none"
 

@@ -212,7 +212,7 @@ class Missing(Record):
 class NotHeldOut(Record):
     """What a model's training shares with a dataset: its rows, other rows of the dataset, or the family of tasks."""
 
-    kind: Literal["rows", "dataset", "family"]
+    kind: Literal["records", "dataset", "family"]
     sentence: str
 
 
@@ -344,32 +344,32 @@ class Selection(Record):
 
 
 class SharedText(Record):
-    """An n-gram that a scored row shares with a training row; rows count from 0 in their splits."""
+    """An n-gram that a scored record shares with a training record; records count from 0 in their splits."""
 
-    row: Count
+    record: Count
     share: Share
     words: str
     trained_dataset: str
-    trained_row: Count
+    trained_record: Count
 
 
 class Overlap(Record):
-    """What the rows of one dataset of a suite share with the training rows.
+    """What the records of one dataset of a suite share with the training records.
 
     Attributes:
         dataset: key of the scored dataset.
         split: its split, as the suite writes it.
-        rows: rows that were compared, among them those too short.
-        short: rows whose texts have no n-gram, and of which nothing is known therefore.
-        touched: rows with at least one n-gram in a training row.
-        overlapping: rows with at least the threshold's share of their n-grams in training rows.
-        sources: number of touched rows by training dataset.
-        examples: the rows with the largest shares.
+        records: records that were compared, those too short included.
+        short: records whose texts have no n-gram; they are excluded from the other counts.
+        touched: records with at least one n-gram in a training record.
+        overlapping: records with at least the threshold's share of their n-grams in training records.
+        sources: number of touched records by training dataset.
+        examples: the records with the largest shares.
     """
 
     dataset: str
     split: str
-    rows: Count
+    records: Count
     short: Count
     touched: Count
     overlapping: Count
@@ -378,13 +378,13 @@ class Overlap(Record):
 
 
 class OverlapReport(Record):
-    """The datasets of a suite compared with the training rows: leaks.json.
+    """The datasets of a suite compared with the training records: leaks.json.
 
     Attributes:
         schema_version: of this layout.
         mixture: hash of what is trained on.
         ngram: words of an n-gram.
-        threshold: share of its n-grams from which on a row counts as overlapping.
+        threshold: share of its n-grams from which on a record counts as overlapping.
         overlaps: the datasets that were compared.
         not_compared: those whose texts are not there, on either side, with the reason.
     """

@@ -111,7 +111,7 @@ def article(draw: Generator, index: int, count: int) -> ToyRecord:
         other = TOPIC_NAMES[(label + int(draw.integers(1, len(TOPIC_NAMES)))) % len(TOPIC_NAMES)]
         words[-1] = _pick(draw, TOPICS[other], 1)[0]
     draw.shuffle(words)
-    return {"text": " ".join(words), "label": label, "asked": _asked(index, count)}
+    return {"text": " ".join(words), "label": label, "offset": _offset(index, count)}
 
 
 def title(draw: Generator, index: int, count: int) -> ToyRecord:
@@ -119,17 +119,17 @@ def title(draw: Generator, index: int, count: int) -> ToyRecord:
     label = index % len(TOPIC_NAMES)
     words = _pick(draw, TOPICS[TOPIC_NAMES[label]], 2) + _pick(draw, FILLERS, 4)
     draw.shuffle(words)
-    return {"text": " ".join(words), "label": label, "asked": _asked(index, count)}
+    return {"text": " ".join(words), "label": label, "offset": _offset(index, count)}
 
 
 def topic_word(draw: Generator, index: int, count: int) -> ToyRecord:
     """One word of a topic."""
     label = index % len(TOPIC_NAMES)
-    return {"word": _pick(draw, TOPICS[TOPIC_NAMES[label]], 1)[0], "label": label, "asked": _asked(index, count)}
+    return {"word": _pick(draw, TOPICS[TOPIC_NAMES[label]], 1)[0], "label": label, "offset": _offset(index, count)}
 
 
-def _asked(index: int, count: int) -> int:
-    """The yes/no question is about topic (label + asked) % 4: the right one in half of the records, else another."""
+def _offset(index: int, count: int) -> int:
+    """The yes/no question is about topic (label + offset) % 4: the right one in half of the records, else another."""
     return 0 if index < count // 2 else 1 + index % (len(TOPIC_NAMES) - 1)
 
 

@@ -68,7 +68,7 @@ def probe_memory(engine: Engine, config: RunConfig) -> None:
 
 
 def memory_facts(config: RunConfig, world: World) -> dict[str, Any]:
-    """The measured peak beside the estimate, for the event log."""
+    """The measured peak and the estimate, for the event log."""
     measured, estimated = gpu_memory(world.device), _estimate(config, world)
     of_kinds = {**asdict(estimated.memory), "total": estimated.memory.total} if estimated else None
     return {"device": measured.name, "measured_bytes": measured.peak, "estimated_bytes": of_kinds}

@@ -149,7 +149,7 @@ class Trainer:
         return StepMetrics(plan, gradients, rate, time.perf_counter() - began, waited)
 
     def _agree(self) -> None:
-        """One message between the processes: who was told to stop, and what is due by whose clock."""
+        """One message between the processes: which ranks received a stop signal, and what is due by whose clock."""
         flags = self.world.sum([bool(self.stop), *(callback.is_due(self) for callback in self.callbacks)])
         self.is_stopped = flags[0] > 0
         for callback, due in zip(self.callbacks, flags[1:], strict=True):

@@ -94,10 +94,10 @@ def test_json_csv_and_table_show_the_same_mixture() -> None:
     assert "35 tasks of 35 datasets, sum of rates 1,993,444" in table
 
 
-def test_rows_at_hand_and_epochs_are_shown(rows: Path) -> None:
-    keys = ["mixture.include=[trec,imdb]", f"data.source={rows}", "mixture.rates_from=rows"]
+def test_available_records_and_epochs_are_shown(rows: Path) -> None:
+    keys = ["mixture.include=[trec,imdb]", f"data.source={rows}", "mixture.rates_from=records"]
     document = json.loads(run("show", "t0", *keys, "--json", "--steps", "29", "--examples-per-row", "0.009765625")[0])
-    assert {row["dataset"]: (row["rows"], row["rate_sum"]) for row in document["datasets"]} == {
+    assert {row["dataset"]: (row["records"], row["rate_sum"]) for row in document["datasets"]} == {
         "trec": (10, 180.0),  # 18 templates
         "imdb": (10, 110.0),  # 11 templates
     }
@@ -134,13 +134,13 @@ def test_mean_tokens_of_what_is_prepared(rows: Path, tmp_path: Path, t5_vocabula
     assert "mean inputs" not in run("show", "t0", "mixture.include=[imdb]", *keys)[0]
 
 
-def test_check_passes_when_all_rows_are_there(rows: Path, tmp_path: Path) -> None:
+def test_check_passes_when_all_records_are_there(rows: Path, tmp_path: Path) -> None:
     path = config(tmp_path, "mixture: {include: [trec, imdb]}", f"data: {{source: {rows}}}")
     output, notes = run("check", path)
     assert "29 tasks of 2 datasets" in output
     assert f"; all found in {rows}" in output
     assert "imdb 10 < 25,000" in notes
-    assert json.loads(run("check", path, "--json")[0])["rows"] == {"imdb": 10, "trec": 10}
+    assert json.loads(run("check", path, "--json")[0])["records"] == {"imdb": 10, "trec": 10}
 
 
 def test_check_lists_what_is_missing_with_its_weight(rows: Path, tmp_path: Path) -> None:
@@ -175,29 +175,29 @@ def test_check_says_once_that_the_source_is_wrong(rows: Path, tmp_path: Path) ->
         assert len(message.splitlines()) == 4
 
 
-def test_check_refuses_rows_that_are_both_trained_on_and_scored(rows: Path, tmp_path: Path) -> None:
+def test_check_refuses_records_that_are_both_trained_on_and_scored(rows: Path, tmp_path: Path) -> None:
     suite = tmp_path / "suite.yaml"
     suite.write_text("name: s\ntasks:\n- {dataset: trec, split: 'test[:5]'}\n- {dataset: imdb, split: test}\n")
     lines = [f"suite: {suite}", "mixture: {include: [trec, imdb]}"]
     leaking = config(tmp_path, *lines, f"data: {{source: {rows}, splits: {{trec: 'test[4:]'}}}}")
-    assert "trec: rows that are scored are trained on" in refusal("check", leaking)
+    assert "trec: records that are scored are trained on" in refusal("check", leaking)
     assert "imdb is not held out" in refusal("check", leaking, "data.splits.trec=test[5:]")
-    output, notes = run("check", leaking, "data.splits.trec=test[5:]", "leaks.held_out=rows")
+    output, notes = run("check", leaking, "data.splits.trec=test[5:]", "leaks.held_out=records")
     assert "29 tasks" in output
     assert "imdb is not held out" in notes
 
 
-def test_check_shows_texts_that_scored_and_training_rows_share(rows: Path, tmp_path: Path) -> None:
+def test_check_shows_texts_that_scored_and_training_records_share(rows: Path, tmp_path: Path) -> None:
     text = "One two three four five six seven eight nine ten eleven twelve thirteen"
     for split, review in (("train", f"Well: {text}, fourteen."), ("test", f"{text.upper()}!")):
         (rows / f"imdb/default/{split}.jsonl").write_text(json.dumps({"text": review, "label": 1}) + "\n")
     suite = tmp_path / "suite.yaml"
     suite.write_text("name: s\ntasks:\n- {dataset: imdb, split: test}\n- {dataset: trec, split: dev}\n")
-    lines = ["mixture: {include: [imdb]}", f"data: {{source: {rows}}}", "leaks: {held_out: rows}"]
+    lines = ["mixture: {include: [imdb]}", f"data: {{source: {rows}}}", "leaks: {held_out: records}"]
     path = config(tmp_path, *lines)
     assert "needs a suite" in refusal("check", path, "--ngrams")
     output, notes = run("check", path, "--suite", str(suite), "--ngrams")
-    assert f"imdb row 0, 100% of its 13-grams, e.g. of imdb row 0: {text.lower()}" in output
+    assert f"imdb record 0, 100% of its 13-grams, e.g. of imdb record 0: {text.lower()}" in output
     assert "not compared: trec: no split 'dev'" in notes
     (found,) = json.loads(run("check", path, "--suite", str(suite), "--ngrams", "--json")[0])["overlaps"]["overlaps"]
     assert (found["touched"], found["sources"]) == (1, {"imdb": 1})
@@ -214,14 +214,14 @@ def test_shared_texts_of_a_run_are_kept_for_its_reports(rows: Path, tmp_path: Pa
     suite.write_text("name: s\ntasks:\n- {dataset: imdb, split: test}\n")
     folder = tmp_path / "folder"
     folder.mkdir()
-    lines = ["mixture: {include: [imdb]}", f"data: {{source: {rows}}}", "leaks: {held_out: rows}"]
+    lines = ["mixture: {include: [imdb]}", f"data: {{source: {rows}}}", "leaks: {held_out: records}"]
     Path(config(tmp_path, *lines)).rename(folder / "config.resolved.yaml")
     run("check", str(folder), "--suite", str(suite))
     assert not (folder / "eval").exists()
     _, notes = run("check", str(folder), "--suite", str(suite), "--ngrams")
     assert "eval/s/leaks.json" in notes
     (found,) = read_run(folder).overlaps["s"].overlaps
-    assert (found.dataset, found.rows, found.touched, found.sources) == ("imdb", 1, 1, {"imdb": 1})
+    assert (found.dataset, found.records, found.touched, found.sources) == ("imdb", 1, 1, {"imdb": 1})
 
 
 def test_check_names_a_missing_column(rows: Path, tmp_path: Path) -> None:

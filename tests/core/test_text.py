@@ -49,7 +49,7 @@ def test_places_of_bad_bytes_and_missing_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ('{"a": 1, "b": {"c": 1, "c": 1}}', "'c' stands twice"),
+        ('{"a": 1, "b": {"c": 1, "c": 1}}', "'c' occurs twice"),
         ('{\n"a": 1,\n"b" 2}', "line 3, column 5"),
         ("[1, NaN]", "NaN"),
         ("[1e400]", "beyond the range"),

@@ -107,7 +107,7 @@ def train_on_films(folder: Path) -> Path:
                 "name": "small",
                 "output": str(folder / "run"),
                 "suite": str(suite),
-                "leaks": {"held_out": "rows"},
+                "leaks": {"held_out": "records"},
                 "mixture": {"name": "catalogue"},
                 "data": {
                     "source": str(folder / "data"),

@@ -152,7 +152,7 @@ def test_missing_rows_are_listed_with_their_weight(collection: Collection) -> No
     report = check_sources(mixture, collection.data())
     assert [(table.dataset.key, table.split) for table in report.missing] == [("cars/new", "train")]
     assert report.lost == pytest.approx(500_000 / 503_300)
-    assert report.rows == {"pets": 5, "tales": 300}
+    assert report.records == {"pets": 5, "tales": 300}
     with pytest.raises(UserError) as error:
         report.require()
     assert "1 of the 3 datasets" in str(error.value)
@@ -179,17 +179,17 @@ def test_missing_rows_can_be_dropped(collection: Collection) -> None:
         collection.mixture(data=collection.data(missing="drop", source=str(collection.folder)))
 
 
-def test_rates_from_the_rows_at_hand(collection: Collection) -> None:
+def test_rates_from_the_available_records(collection: Collection) -> None:
     collection.put_rows(pets=5, tales=700)
-    keys: dict[str, Any] = {"include": ["pets", "tales"], "rates_from": "rows"}
+    keys: dict[str, Any] = {"include": ["pets", "tales"], "rates_from": "records"}
     mixture = collection.mixture(**keys)
     assert rates(mixture) == {"pets_a_ask": 5, "pets_b_ask": 5, "pets_c_free": 5, "tales_tell": 700}
-    assert "the rates come from the rows at hand" in check_sources(mixture, collection.data()).remarks[0]
+    assert "the rates come from the available records" in check_sources(mixture, collection.data()).remarks[0]
     sliced = collection.data(splits={"tales": "train[:10]"})
     assert rates(collection.mixture(data=sliced, **keys))["tales_tell"] == 10
-    with pytest.raises(UserError, match="rows are missing"):
-        collection.mixture(rates_from="rows")
-    dropped = collection.mixture(data=collection.data(missing="drop"), rates_from="rows")
+    with pytest.raises(UserError, match="records are missing"):
+        collection.mixture(rates_from="records")
+    dropped = collection.mixture(data=collection.data(missing="drop"), rates_from="records")
     assert rates(dropped) == rates(mixture)
 
 
@@ -208,9 +208,9 @@ def test_expected_epochs(collection: Collection) -> None:
     mixture = collection.mixture(include=["pets", "tales"])
     table = mixture.table(steps=100, examples_per_step=66)
     assert [row.epochs for row in table] == pytest.approx([2, 2, 2, 2])
-    shorter = mixture.table(steps=100, examples_per_step=66, rows={"tales": 100})
+    shorter = mixture.table(steps=100, examples_per_step=66, records={"tales": 100})
     assert [row.epochs for row in shorter] == pytest.approx([2, 2, 2, 6])
-    assert [row.rows for row in shorter] == [None, None, None, 100]
+    assert [row.records for row in shorter] == [None, None, None, 100]
     assert all(row.epochs is None for row in mixture.table())
 
 

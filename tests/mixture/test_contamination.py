@@ -33,9 +33,9 @@ def suite(**splits: str) -> SuiteConfig:
 @pytest.mark.parametrize(
     ("scored", "trained", "kind"),
     [
-        ("train[:100]", "train", "rows"),
+        ("train[:100]", "train", "records"),
         ("train[:100]", "train[100:]", "dataset"),
-        ("train[:100]", "train[99:]", "rows"),
+        ("train[:100]", "train[99:]", "records"),
         ("test", "train", "dataset"),
     ],
 )
@@ -49,7 +49,7 @@ def test_family(collection: Collection) -> None:
     catalogue = load_catalogue(collection.folder / "catalogue.csv")
     (leak,) = find_leaks(collection.mixture(), suite(exam="train"), {}, catalogue)
     assert (leak.kind, leak.trained) == ("family", ("tales",))
-    assert str(leak) == "exam: no rows of it are trained on, but its family is (tales)"
+    assert str(leak) == "exam: no records of it are trained on, but its family is (tales)"
     assert not find_leaks(collection.mixture(exclude=["story"]), suite(exam="train"), {}, catalogue)
 
 
@@ -72,7 +72,7 @@ def test_another_spelling_hides_nothing(trained: str, judged: str, collection: C
     name = trained.partition(",")[0]
     (collection.folder / "templates" / "pets").rename(collection.folder / "templates" / name)
     (leak,) = find_leaks(collection.mixture(), suite(**{judged: "train"}), {})
-    assert (leak.dataset, leak.kind, leak.trained) == (judged, "rows", (name,))
+    assert (leak.dataset, leak.kind, leak.trained) == (judged, "records", (name,))
     assert f"as {name}" in str(leak) or name == judged
 
 
@@ -109,7 +109,7 @@ def put(collection: Collection, path: str, rows: str) -> None:
 @pytest.mark.parametrize(
     ("scored", "trained", "kind"),
     [
-        ("test", "train", "rows"),  # the very file, under another name
+        ("test", "train", "records"),  # the very file, under another name
         ("test[:1]", "train[1:]", "dataset"),
         ("validation", "train", "dataset"),  # another split of the same folder
     ],
@@ -131,7 +131,7 @@ def test_a_validation_file_that_is_the_training_file_is_found(collection: Collec
         put(collection, f"pets/default/{split}.jsonl", '{"text": "the cat"}\n')
     mixture = collection.mixture(include=["pets"])
     (leak,) = find_leaks(mixture, suite(pets="validation"), {}, None, str(collection.folder / "rows"))
-    assert leak.kind == "rows"
+    assert leak.kind == "records"
 
 
 def test_only_files_of_equal_sizes_are_read(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,19 +157,19 @@ def test_t0_keeps_its_held_out_sets_and_t0pp_gives_some_up(promptsource_folder: 
     assert [(leak.dataset, leak.kind) for leak in leaks] == [("hellaswag", "dataset"), ("super_glue/wic", "dataset")]
 
 
-LEAKS = {kind: Leak("judged", kind, ("trained",)) for kind in ("rows", "dataset", "family")}
+LEAKS = {kind: Leak("judged", kind, ("trained",)) for kind in ("records", "dataset", "family")}
 
 
 @pytest.mark.parametrize(
     ("held_out", "refused"),
-    [("families", {"rows", "dataset", "family"}), ("datasets", {"rows", "dataset"}), ("rows", {"rows"})],
+    [("families", {"records", "dataset", "family"}), ("datasets", {"records", "dataset"}), ("records", {"records"})],
 )
 def test_what_is_held_out_decides_what_stops_a_run(held_out: str, refused: set[str]) -> None:
     for kind, leak in LEAKS.items():
         if kind in refused:
             with pytest.raises(UserError, match="judged") as error:
                 refuse_leaks([leak], held_out)
-            assert ("leaks.held_out=" in str(error.value)) == (kind != "rows")
+            assert ("leaks.held_out=" in str(error.value)) == (kind != "records")
         else:
             assert refuse_leaks([leak], held_out) == [leak]
 
@@ -218,15 +218,17 @@ def test_families_share_one_note() -> None:
     leaks = [Leak("a", "family", ("x",)), Leak("b", "dataset", ("b",)), Leak("c", "family", ("y",))]
     first, second = leak_notes(describe_leaks(leaks))
     assert first == str(leaks[1])
-    assert second == "a, c: no rows of them are trained on, but their families are"
+    assert second == "a, c: no records of them are trained on, but their families are"
     assert leak_notes(describe_leaks(leaks[:1])) == [str(leaks[0])]
 
 
 def test_the_gravest_of_a_datasets_leaks_is_said() -> None:
     """It is evaluated twice: on rows that are trained on, and on others."""
-    leaks = [Leak("a", "rows", ("a",)), Leak("a", "dataset", ("a",))]
+    leaks = [Leak("a", "records", ("a",)), Leak("a", "dataset", ("a",))]
     assert (
-        describe_leaks(leaks) == describe_leaks(leaks[::-1]) == {"a": NotHeldOut(kind="rows", sentence=str(leaks[0]))}
+        describe_leaks(leaks)
+        == describe_leaks(leaks[::-1])
+        == {"a": NotHeldOut(kind="records", sentence=str(leaks[0]))}
     )
 
 
@@ -257,9 +259,11 @@ def test_by_hand(collection: Collection) -> None:
     write(collection, "exam", "validation", ["a b c d e", "K l m n!", "x y", "o p q"])
     report = compare(collection, "exam", ngram=3, threshold=0.5)
     (found,) = report.overlaps
-    assert (found.rows, found.short, found.touched, found.overlapping) == (4, 1, 2, 1)
+    assert (found.records, found.short, found.touched, found.overlapping) == (4, 1, 2, 1)
     assert found.sources == {"pets": 1, "tales": 1}
-    examples = [(text.row, text.share, text.words, text.trained_dataset, text.trained_row) for text in found.examples]
+    examples = [
+        (text.record, text.share, text.words, text.trained_dataset, text.trained_record) for text in found.examples
+    ]
     assert examples == [(1, 1.0, "k l m", "tales", 1), (0, pytest.approx(1 / 3), "b c d", "pets", 0)]
     assert report.not_compared == {}
 

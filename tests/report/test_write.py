@@ -232,7 +232,7 @@ def test_untrained_is_shown_of_the_same_rows_only(
 
 def test_a_trained_family_is_told_from_a_trained_dataset(write_run: WriteRun, tmp_path: Path) -> None:
     document = results({name: [0.5] for name in ("movies", "mail", "news", "books")})
-    kinds = {"movies": "rows", "mail": "dataset", "news": "family"}
+    kinds = {"movies": "records", "mail": "dataset", "news": "family"}
     document["not_held_out"] = {key: {"kind": kind, "sentence": f"{key} by {kind}"} for key, kind in kinds.items()}
     folder = write_run(suites={"demo": document}, **TINY)
     text = write_report([folder], tmp_path / "out").with_suffix(".md").read_text()

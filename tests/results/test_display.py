@@ -13,7 +13,7 @@ def overlap(rows: int, short: int, touched: int = 0, sources: dict[str, int] | N
     return Overlap(
         dataset="films",
         split="test",
-        rows=rows,
+        records=rows,
         short=short,
         touched=touched,
         overlapping=0,

@@ -11,7 +11,7 @@ from t0train.results.results_json import OverlapReport
 
 _EXPLAINED = (
     "A row is too short if no text of it has so many words: nothing is known of it then. Quotations and set phrases "
-    "are shared, too: this is a reason to look at the rows, not a proof."
+    "are shared, too: this is a reason to look at the records, not a proof."
 )
 
 
@@ -50,14 +50,14 @@ def remarks_section(runs: Sequence[RunData]) -> PageSection:
 
 
 def shared_texts_section(runs: Sequence[RunData]) -> PageSection:
-    """For each run and suite a table of datasets and one of rows, and which suites were not compared."""
+    """For each run and suite a table of datasets and one of records, and which suites were not compared."""
     parts = [
         part for run in runs for suite, found in run.overlaps.items() for part in _overlap_parts(run, suite, found)
     ]
     explained = [Sentences([_EXPLAINED])] if any(isinstance(part, PageTable) for part in parts) else []
     unchecked = [_unchecked(run) for run in runs if run.results.keys() - run.overlaps.keys()]
     last = [Sentences(unchecked)] if unchecked else []
-    return PageSection("Texts shared with training rows", [*parts, *explained, *last])
+    return PageSection("Texts shared with training records", [*parts, *explained, *last])
 
 
 def _unchecked(run: RunData) -> str:
@@ -72,13 +72,13 @@ def _overlap_parts(run: RunData, suite: str, found: OverlapReport) -> Iterator[P
     size, part = f"{found.ngram}-gram", f"{found.threshold:.0%}"
     rows = [(one.dataset, one.split, overlap_sources(one), *overlap_counts(one)) for one in found.overlaps]
     if rows:
-        header = ("dataset", "split", "in training rows of", "rows", "too short")
+        header = ("dataset", "split", "in training records of", "records", "too short")
         counts = (f"share a {size}", f"share {part} of theirs")
-        yield PageTable((*header, *counts), rows, title=f"{run.name}, {suite}: rows by their {size}s", names=3)
+        yield PageTable((*header, *counts), rows, title=f"{run.name}, {suite}: records by their {size}s", names=3)
     examples = [
         (
-            *(one.dataset, f"{text.row}", text.words),
-            f"{text.trained_dataset} {text.trained_row}",
+            *(one.dataset, f"{text.record}", text.words),
+            f"{text.trained_dataset} {text.trained_record}",
             f"{text.share:.0%}",
         )
         for one in found.overlaps
@@ -86,7 +86,7 @@ def _overlap_parts(run: RunData, suite: str, found: OverlapReport) -> Iterator[P
     ]
     if examples:
         header = ("dataset", "row", f"one {size}", "also in training row", "share of its own")
-        yield PageTable(header, examples, title=f"{run.name}, {suite}: rows that share most", names=4, folded=True)
+        yield PageTable(header, examples, title=f"{run.name}, {suite}: records that share most", names=4, folded=True)
     if reasons := found.not_compared:
         yield PageTable(
             ("dataset", "reason"),

@@ -1,4 +1,4 @@
-"""What a reader of the figures should know of the examples: remarks, and texts shared with training rows."""
+"""What a reader of the figures should know of the examples: remarks, and texts shared with training records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from t0train.report import build_card, write_report
 from tests.report.conftest import WriteRun, cells, markdown, results, section
 
 REMARKS = "Remarks on prompts"
-SHARED = "Texts shared with training rows"
+SHARED = "Texts shared with training records"
 
 
 def remarked() -> dict[str, Any]:
@@ -53,10 +53,17 @@ OVERLAPS = {
     "threshold": 0.2,
     "overlaps": [
         {
-            **{"dataset": "movies", "split": "test[:200]", "rows": 1200, "short": 30, "touched": 20, "overlapping": 4},
+            **{
+                "dataset": "movies",
+                "split": "test[:200]",
+                "records": 1200,
+                "short": 30,
+                "touched": 20,
+                "overlapping": 4,
+            },
             "sources": {"books": 15, "news": 5},
             "examples": [
-                {"row": 7, "share": 0.25, "words": "it was a dark night", "trained_dataset": "books", "trained_row": 9}
+                {"record": 7, "share": 0.25, "words": "a dark night", "trained_dataset": "books", "trained_record": 9}
             ],
         }
     ],
@@ -75,15 +82,15 @@ def test_shared_texts_stand_in_report_and_card(write_run: WriteRun, tmp_path: Pa
         shared = section(text, SHARED)
         row = cells(shared, "movies", "test[:200]", "books (15), news (5)")
         assert row[3:] == ["1,200", "30", "20", "4"]
-        assert cells(shared, "movies", "7")[2:] == ["it was a dark night", "books 9", "25%"]
+        assert cells(shared, "movies", "7")[2:] == ["a dark night", "books 9", "25%"]
         assert cells(shared, "bigbench/x")[1:] == ["the examples of BIG-bench are not compared"]
         assert "mixture check" not in shared
         assert "check again" not in shared
 
 
-def test_nothing_is_said_of_rows_too_short_to_compare(write_run: WriteRun, tmp_path: Path) -> None:
+def test_nothing_is_said_of_records_too_short_to_compare(write_run: WriteRun, tmp_path: Path) -> None:
     run = write_run(suites={"demo": results({"movies": [0.5]})})
-    short = {"dataset": "mail", "split": "test", "rows": 9, "short": 9, "touched": 0, "overlapping": 0}
+    short = {"dataset": "mail", "split": "test", "records": 9, "short": 9, "touched": 0, "overlapping": 0}
     put_overlaps(run, overlaps=[{**short, "sources": {}, "examples": []}])
     shared = section(markdown([run], tmp_path / "out"), SHARED)
     assert cells(shared, "mail")[2:] == ["-", "9", "9", "-", "-"]
