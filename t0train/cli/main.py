@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 import traceback
+from contextlib import suppress
+from pathlib import Path
 
 import typer
 
@@ -42,10 +46,13 @@ def _version(wanted: bool) -> None:
 def options(
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    local_rank: int | None = typer.Option(None, "--local_rank", "--local-rank", hidden=True),
 ) -> None:
     """Train T0: T5 made to solve unseen tasks by multitask fine-tuning on natural-language prompts."""
     if debug:
         os.environ["T0TRAIN_DEBUG"] = "1"
+    if local_rank is not None:  # as `deepspeed` and `torch.distributed.launch` start processes
+        os.environ.setdefault("LOCAL_RANK", str(local_rank))
 
 
 for _name, _group in (
@@ -88,16 +95,37 @@ def _run() -> int:
     except UserError as error:
         if os.environ.get("T0TRAIN_DEBUG"):
             traceback.print_exc()
+            _write_reason_for_torchrun(f"error: {error}")
         else:
-            say(f"error: {error}")
+            _report(f"error: {error}")
         return EXIT_BAD_INPUT
     except PreemptedError as stop:
-        say(f"stopped: {stop}")
+        _report(f"stopped: {stop}")
         return EXIT_PREEMPTED
     except LostContactError as error:
-        say(f"error: {error}")
+        _report(f"error: {error}")
     except QuietError as end:
+        _write_reason_for_torchrun(str(end))
         return end.code
-    except Exception:
+    except Exception as error:
         traceback.print_exc()
+        _write_reason_for_torchrun(f"{type(error).__name__}: {error}")
     return EXIT_FAILED
+
+
+def _report(reason: str) -> None:
+    """Print why the command ends; torchrun repeats it at the end of its own report."""
+    say(reason)
+    _write_reason_for_torchrun(reason)
+
+
+def _write_reason_for_torchrun(reason: str) -> None:
+    """Write the file from which torchrun takes the reason of a failure.
+
+    After a process has failed torchrun prints a traceback of its own, whatever the process does, and then the reasons
+    of all processes; without the file it has none.
+    """
+    if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        message = {"message": {"message": reason, "extraInfo": {"timestamp": str(int(time.time()))}}}
+        with suppress(OSError):
+            Path(file).write_text(json.dumps(message), encoding="utf-8")
