@@ -98,5 +98,5 @@ def _compare(arm: str, run: Path, straight: list[float], limit: float) -> Findin
     if len(found) != _STEPS or resumed != [_BREAK] or saved != expected:
         return Finding("run = single's", arm, f"{len(found)} steps, resumed at {resumed}, saved {saved}", False)
     worst = max(abs(one - other) / other for one, other in zip(found, straight, strict=True))
-    found = f"losses {worst:.1e} apart, with a probe of memory and a resume"
-    return Finding("run = single's", arm, found, math.isfinite(worst) and worst <= limit, worst)
+    sentence = f"losses {worst:.1e} apart, with a probe of memory and a resume"
+    return Finding("run = single's", arm, sentence, math.isfinite(worst) and worst <= limit, worst)

@@ -143,6 +143,13 @@ def test_no_file_name_stands_twice() -> None:
     assert [name for name, number in names.items() if number > 1] == []
 
 
+def test_no_class_name_stands_twice() -> None:
+    """For the same reason: `Table` is one class, whoever speaks of it."""
+    trees = (ast.parse(path.read_text()) for path in MODULES)
+    names = Counter(node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    assert [name for name, number in names.items() if number > 1] == []
+
+
 def test_packages_without_torch_name_it_nowhere() -> None:
     wrong = [
         f"{path.relative_to(PACKAGE)} imports {found}"

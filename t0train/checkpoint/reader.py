@@ -187,7 +187,7 @@ class _Builder:
         return value
 
 
-class _Reader(FileSystemReader):
+class _CheckedReader(FileSystemReader):
     """torch's reader with an index that was checked. It reads tensors alone, and these with `weights_only`."""
 
     def __init__(self, folder: Path) -> None:
@@ -245,7 +245,7 @@ def read_state(path: Path, state: dict[str, Any]) -> None:
     """
     try:
         with explain_dcp_errors():
-            state_dict_loader.load(state, storage_reader=_Reader(path / STATE), no_dist=True)
+            state_dict_loader.load(state, storage_reader=_CheckedReader(path / STATE), no_dist=True)
     except UserError:
         raise
     except Exception as error:  # of the readers of damaged files, and of the plan for another model

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Install, list and show prompt templates.", no_args_is_help=True)
 
-MOST_ROWS, CHUNK = 1000, 100  # rows read for the examples asked for: some templates drop most rows
+MOST_ROWS, CHUNK = 1000, 100  # records read for the wanted examples: some templates drop most
 Folders = Annotated[
     list[Path] | None, typer.Option("--templates", help="A folder of templates to search first (repeatable).")
 ]
@@ -206,7 +206,7 @@ def _print_template(document: dict[str, Any]) -> None:
 
 
 def _block(label: str, text: str) -> Any:
-    """Text with its label in a margin, so that every line of a prompt can be told from the next thing shown."""
+    """Text with its label in a margin, so that no line of a prompt looks like the next thing shown."""
     from rich.text import Text
 
     lines = printable(text).splitlines() or [""]

@@ -20,7 +20,7 @@ class Key:
     """One key of a configuration.
 
     Attributes:
-        name: dotted; `[]` stands for each item of a list.
+        name: dotted; `[]` means each item of a list.
         default: a JSON value; None for keys that are required, too.
         required: whether the key must be given.
         takes: which values it takes, in words.
@@ -65,7 +65,7 @@ def _keys(
 
 
 def _reference(schema: Any) -> str:
-    """The name of the section that a part of a JSON schema stands for; empty if it is none."""
+    """The name of the section that a part of a JSON schema describes; empty if it is none."""
     return str(schema.get("$ref", "")).rpartition("/")[2] if isinstance(schema, dict) else ""
 
 

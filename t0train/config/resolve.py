@@ -1,4 +1,4 @@
-"""What `auto` stands for in a configuration, what does not go together, and what can hardly be meant.
+"""What `auto` means in a configuration, what does not go together, and what can hardly be meant.
 
 Kept out of `t0train.model` and `t0train.distributed` so that `t0train estimate` need not import torch.
 """

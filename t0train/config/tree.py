@@ -75,18 +75,18 @@ def read_tree(text: str, folder: Path) -> Tree:
         ValueError: not YAML, or more of it than a configuration can need.
     """
     try:
-        return _Reader(text, folder).document()
+        return _YamlReader(text, folder).document()
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
 
 
-class _Reader:
+class _YamlReader:
     """Builds the tree from the parser's events, which PyYAML gives one by one and without recursion."""
 
     def __init__(self, text: str, folder: Path) -> None:
         self.events: Iterator[yaml.Event] = yaml.parse(text, Loader=yaml.SafeLoader)
         self.folder = folder
-        self.anchors: dict[str, tuple[Tree, int]] = {}  # with the number of values that each stands for
+        self.anchors: dict[str, tuple[Tree, int]] = {}  # with the number of values that each expands to
         self.values = 0
 
     def document(self) -> Tree:

@@ -211,7 +211,7 @@ def _has_leading_zero(text: str) -> bool:
 def override_tree(model: type[BaseModel], override: str) -> Tree:
     """The tree with that one key.
 
-    Lists, maps and quoted texts are YAML: `[a, b]`, `{a: 1}`, `'010'`. Everything else is a single value as it stands,
+    Lists, maps and quoted texts are YAML: `[a, b]`, `{a: 1}`, `'010'`. Everything else is a single value as written,
     `#` and all. Below a map whose values are single, the rest of the key is one name: `data.splits.my.data=test`.
 
     Args:

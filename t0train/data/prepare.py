@@ -152,7 +152,7 @@ def wait_for_preparation(store: Path) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class _Plan:
+class _TaskPlan:
     """A task's split and what is to be done for it."""
 
     task: Task
@@ -194,7 +194,7 @@ def _plan(
     vocabulary: Vocabulary,
     store: Path,
     seed: int,
-) -> list[_Plan]:
+) -> list[_TaskPlan]:
     """Checks everything that can be wrong with the input before any work is done."""
     plans = []
     tables: dict[tuple[str, str], Table] = {}
@@ -206,7 +206,7 @@ def _plan(
         task.template.check_columns(table.columns)
         key = StoreKey.of(task, parse_split(split), table, vocabulary, seed)
         done = _is_complete(store / key.folder)
-        plans.append(_Plan(task, key, table.num_rows, table.watch, vocabulary, done))
+        plans.append(_TaskPlan(task, key, table.num_rows, table.watch, vocabulary, done))
     return plans
 
 
@@ -218,7 +218,7 @@ def _is_complete(folder: Path) -> bool:
     return True
 
 
-def _remove_leftovers(plans: Sequence[_Plan], store: Path) -> None:
+def _remove_leftovers(plans: Sequence[_TaskPlan], store: Path) -> None:
     """Remove what ended processes left. The lock is held, so nobody else is at work.
 
     Finished shards of other tasks are kept: they are for whoever goes on with those. Shards of these tasks that were
@@ -235,7 +235,7 @@ def _remove_leftovers(plans: Sequence[_Plan], store: Path) -> None:
     _remove_work_folder(store)
 
 
-def _forget_changed(plans: Sequence[_Plan], store: Path) -> None:
+def _forget_changed(plans: Sequence[_TaskPlan], store: Path) -> None:
     """Remove the shards of what cannot be put together any more, as its rows or vocabulary changed."""
     for plan in plans:
         try:
@@ -250,7 +250,9 @@ def _remove_work_folder(store: Path) -> None:
         (store / _WORK).rmdir()
 
 
-def _make(plans: Sequence[_Plan], source: str, vocabulary: Vocabulary, store: Path, workers: int, seed: int) -> None:
+def _make(
+    plans: Sequence[_TaskPlan], source: str, vocabulary: Vocabulary, store: Path, workers: int, seed: int
+) -> None:
     """Render and tokenise what is left to do, and put together each task as soon as its shards are there."""
     shards = list(_shards(plans, source, vocabulary, store, seed))
     missing = {plan: {file for file in plan.files(store) if not file.exists()} for plan in plans}
@@ -272,9 +274,9 @@ def _make(plans: Sequence[_Plan], source: str, vocabulary: Vocabulary, store: Pa
                     _assemble(plan, store)
 
 
-def _shards(plans: Sequence[_Plan], source: str, vocabulary: Vocabulary, store: Path, seed: int) -> Iterator[Shard]:
+def _shards(plans: Sequence[_TaskPlan], source: str, vocabulary: Vocabulary, store: Path, seed: int) -> Iterator[Shard]:
     """What is still to be rendered, all tasks of a dataset's split together."""
-    groups: dict[tuple[str, str], list[_Plan]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[_TaskPlan]] = defaultdict(list)
     for plan in plans:
         groups[plan.task.dataset.key, plan.key.split].append(plan)
     for (_, split), group in groups.items():
@@ -321,7 +323,7 @@ def _run(shards: Sequence[Shard], workers: int) -> Iterator[Shard]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _assemble(plan: _Plan, store: Path) -> None:
+def _assemble(plan: _TaskPlan, store: Path) -> None:
     """Put a task's shards together in its folder, and remove them."""
     plan.check_unchanged()
     tables, counts = [], Counts()
@@ -341,7 +343,7 @@ def _assemble(plan: _Plan, store: Path) -> None:
     _remove_work_folder(store)
 
 
-def _manifest(plan: _Plan, batch: pa.RecordBatch, counts: Counts, tokens: Path) -> dict[str, Any]:
+def _manifest(plan: _TaskPlan, batch: pa.RecordBatch, counts: Counts, tokens: Path) -> dict[str, Any]:
     return {
         "task": plan.task.name,
         "split": plan.key.split,

@@ -1,4 +1,4 @@
-"""One process's failure ends them all: it is told once, and nobody waits for a process that is gone."""
+"""Failure propagation: the first failing process reports its error, and no other waits for a process that is gone."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def exit_code(error: BaseException) -> int:
 
 
 class Silence:
-    """Finds processes whose heartbeat stands still.
+    """Finds processes whose heartbeat has stopped.
 
     It counts looks, not seconds: where everything was paused, this process has not looked either.
 

@@ -138,7 +138,7 @@ def tasks_of_node(tasks: str, node: int) -> int:
 def first_host(nodes: str, path: str | None = None) -> str:
     """The first name of a list of machines in SLURM's notation: `gpu[07-09,12],login1` gives `gpu07`.
 
-    SLURM's own `scontrol` is asked where it is installed; it knows forms that are not known here.
+    SLURM's own `scontrol` is used where it is installed; it knows forms that are not known here.
 
     Args:
         nodes: the list.

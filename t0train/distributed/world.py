@@ -158,10 +158,10 @@ def _all_end_with_one(place: Place, alarm: Alarm) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        told = _plainly(error, place)
-        first = alarm.raise_alarm(told)  # the group stays: leaving it could wait for those that are gone
+        plain = _plainly(error, place)
+        first = alarm.raise_alarm(plain)  # the group stays: leaving it could wait for those that are gone
         if first.rank == place.rank:
-            raise told from error
+            raise plain from error
         raise QuietError(first.code) from error
 
 

@@ -102,7 +102,7 @@ def hold_results(folder: Path) -> Iterator[None]:
 
     Raises:
         UserError: the folder cannot be written to.
-        PreemptedError: a signal asked this process to stop while it waited.
+        PreemptedError: a stop signal came while this process waited.
     """
     with hold_folder(folder, f"evaluating into {folder}", say):
         remove_leftovers(folder, exclusive=True)

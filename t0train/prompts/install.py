@@ -2,7 +2,7 @@
 
 promptsource 0.2.3 refuses Python >= 3.10 and pins packages of 2021, so it cannot be a dependency. Its templates are
 data and need none of that: pip downloads the source archive (index, proxy and certificates are pip's configuration),
-and only the `templates.yaml` files are taken out of it. The archive is kept beside them, for who wants to compare.
+and only the `templates.yaml` files are taken out of it. The archive is kept next to them, for comparisons.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def collection_folder() -> Path:
 def install(from_file: Path | None = None) -> Path:
     """Install the template collection into the user's cache; does nothing when it is already there, unchanged.
 
-    A collection of which a file is missing or changed is restored from the sdist beside it, without a network. Of two
+    A collection of which a file is missing or changed is restored from the sdist next to it, without a network. Of two
     processes that install at once one waits for the other.
 
     Args:
@@ -99,7 +99,7 @@ def _published(sdist: Path, state: tuple[int, int, int, int]) -> dict[str, str]:
 
 
 def _install_by_pip(folder: Path) -> None:
-    """Fetch the sdist in a folder beside `folder`, where what a killed process leaves is found, and unpack it."""
+    """Fetch the sdist in a folder next to `folder`, where what a killed process leaves is found, and unpack it."""
     with explain_os_errors("write", folder):
         place = work_folder(folder, ".tmp")
     try:

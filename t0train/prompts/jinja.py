@@ -147,9 +147,9 @@ def _expressions(source: str) -> list[str]:
 
 def _with_fallback(tree: nodes.Template) -> set[str]:
     """Names for which the source says what to do when they are undefined."""
-    asked = [test.node for test in tree.find_all(nodes.Test) if test.name in ("defined", "undefined")]
+    tested = [test.node for test in tree.find_all(nodes.Test) if test.name in ("defined", "undefined")]
     defaulted = [filter_.node for filter_ in tree.find_all(nodes.Filter) if filter_.name in ("default", "d")]
-    return {node.name for node in asked + defaulted if isinstance(node, nodes.Name)}
+    return {node.name for node in tested + defaulted if isinstance(node, nodes.Name)}
 
 
 class Rewriter(NodeTransformer):

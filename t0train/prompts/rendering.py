@@ -221,7 +221,7 @@ def to_text(state: Rendering, value: Any, expression: str = "", note: bool = Tru
     Args:
         state: of the rendering.
         value: anything that a template can compute.
-        expression: where it stands, for the message.
+        expression: where it occurs, for the message.
         note: whether nulls and undefined values are noted: not in conditions.
 
     Raises:

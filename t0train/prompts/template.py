@@ -112,7 +112,7 @@ class Template:
         """Refuse data that lack a column: Jinja itself would print "" and make plausible, wrong prompts.
 
         Raises:
-            UserError: names the missing columns and the nearest ones there are; or a column that cannot be told from
+            UserError: names the missing columns and the nearest ones there are; or a column that looks the same as
                 another, or that has a name which templates reserve.
         """
         self._plan(truncate=True).reading(tuple(available)).check(self)
@@ -128,7 +128,7 @@ class Template:
         Returns:
             The example, or None if T0 dropped such a row: the template printed nothing (a false `{% if %}`), no or
             more than one separator, or an empty input. An empty target becomes "<NO LABEL>". What is dubious about the
-            example stands in its `notes`, whose count over rows `describe_notes` puts into sentences.
+            example is in its `notes`, whose count over rows `describe_notes` puts into sentences.
 
         Raises:
             UserError: a missing column, or an expression of the template that fails on this row.
@@ -148,7 +148,7 @@ class Template:
         return self._apply(self._plan(truncate), row, seed, complete=False)[0]
 
     def _apply(
-        self, plan: _Plan, row: Mapping[str, Any], seed: int, complete: bool
+        self, plan: _RenderPlan, row: Mapping[str, Any], seed: int, complete: bool
     ) -> tuple[list[str], tuple[str, ...] | None, set[Note] | None]:
         """The parts, the choices as the prompt saw them (they are rendered once, before it), and what was noted."""
         reading = plan.reading(tuple(row))
@@ -167,7 +167,7 @@ class Template:
             raise UserError(f"{self} fails on a row: {reason}. Row: {_excerpt(row)}") from error
         return _split(text), choices, state.notes
 
-    def _plan(self, truncate: bool) -> _Plan:
+    def _plan(self, truncate: bool) -> _RenderPlan:
         try:
             return _make_plan(self.jinja, self.answer_choices, truncate)
         except jinja2.TemplateSyntaxError as error:
@@ -222,7 +222,7 @@ class _Reading:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _RenderPlan:
     """What is computed once for a template: the compiled sources, and which part of a row they need."""
 
     prompt: Program
@@ -259,7 +259,7 @@ class _Plan:
 
 
 @lru_cache(maxsize=8192)
-def _make_plan(jinja: str, answer_choices: str | None, truncate: bool) -> _Plan:
+def _make_plan(jinja: str, answer_choices: str | None, truncate: bool) -> _RenderPlan:
     # promptsource truncates by editing the source: the filter binds to the last operand of an expression only.
     prompt = compile_source(jinja.replace("}}", TRUNCATED_END) if truncate else jinja)
     choices = None if answer_choices is None else compile_source(answer_choices)
@@ -267,7 +267,7 @@ def _make_plan(jinja: str, answer_choices: str | None, truncate: bool) -> _Plan:
     fixed = None
     if choices is not None and not choices.reads and not choices.draws:
         fixed = tuple(_split(choices.run(make_scope({}, Rendering(0)))))
-    return _Plan(
+    return _RenderPlan(
         prompt=prompt,
         choices=choices,
         reads=frozenset().union(*(program.reads for program in programs)),

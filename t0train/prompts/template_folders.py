@@ -131,7 +131,7 @@ def read_templates(path: Path, dataset: str, subset: str) -> list[Template]:
     """The templates of a file, in its order.
 
     Raises:
-        UserError: unreadable, not YAML, too large or too deep, a key or an identifier that stands there twice, a value
+        UserError: unreadable, not YAML, too large or too deep, a key or an identifier that occurs twice, a value
             of the wrong type, two templates of one name.
     """
     with explain_os_errors("read", path):
@@ -183,7 +183,7 @@ def _load(text: str) -> Any:
 def _count(loader: _Loader, node: yaml.Node, sizes: dict[int, int], open_nodes: set[int]) -> int:
     """How many values a node holds, those that aliases repeat counted each time; refuses a key twice on the way."""
     if id(node) in open_nodes:
-        raise yaml.YAMLError(f"line {node.start_mark.line + 1}: an alias repeats the value in which it stands.")
+        raise yaml.YAMLError(f"line {node.start_mark.line + 1}: an alias repeats the value that contains it.")
     if (known := sizes.get(id(node))) is not None:
         return known
     children: list[yaml.Node] = []
@@ -210,7 +210,7 @@ def _refuse_keys_twice(loader: _Loader, node: yaml.MappingNode) -> None:
             key, line = loader.construct_object(key_node), key_node.start_mark.line + 1
             if key in first:
                 raise yaml.YAMLError(
-                    f"line {line}: the key {key_node.value!r} stands there twice, first on line {first[key]}; the first"
+                    f"line {line}: the key {key_node.value!r} occurs twice, first on line {first[key]}; the first"
                     " would be lost. Rename or remove one."
                 )
             first[key] = line

@@ -16,7 +16,7 @@ from t0train.results.results_json import (
 )
 
 NOTHING = "-"
-"""Stands in a table where there is no value."""
+"""Shown in a table where there is no value."""
 _PART = "applies to a part of the rows"
 _NO_GOLD = "the right answer is no choice"
 _CONSTANT = "the same choice is right everywhere"

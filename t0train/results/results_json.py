@@ -82,9 +82,9 @@ class PromptFacts(Record):
     Attributes:
         name: of the template; of the sub-task in BIG-bench.
         task: of dataset and prompt together.
-        identity: hash of what is asked and how answers are judged, whichever of the rows were drawn: two results with
+        identity: hash of the inputs and of how answers are judged, whichever of the rows were drawn: two results with
             the same one can be compared row by row.
-        metrics: of a ranked prompt those beside the accuracy, of a generated one all.
+        metrics: of a ranked prompt those in addition to accuracy, of a generated one all.
         metric_baselines: by metric, what it takes no model to get: `chance` (a uniform guess), `majority` (the best
             constant choice) or `constant` (the most frequent right answer).
         remarks: what is odd about its items, with their number: empty, cut or equal choices, rows left out.
@@ -131,7 +131,7 @@ class DatasetFacts(Record):
         split: as the suite writes it.
         family: kind of task.
         revision: identity of its rows.
-        metrics: over prompts (of a ranked dataset: those beside the accuracy).
+        metrics: over prompts (of a ranked dataset: those in addition to accuracy).
         metric_baselines: means over prompts of what guesses and constant answers get by these metrics.
         left_out: prompts left out, with the reason.
         caveat: what to know before reading anything into the figures.
@@ -246,7 +246,7 @@ class EvalResults(Record):
         model: what was evaluated.
         suite: name of the suite.
         source: where the rows came from.
-        limit: rows scored at most per dataset, beside the suite's own limits; None for no limit.
+        limit: rows scored at most per dataset, in addition to the suite's own limits; None for no limit.
         seed: of the drawn rows, the drawn prompts and the bootstrap.
         tasks: one entry per ranked dataset and split.
         generated: one entry per generated dataset and split.
@@ -302,7 +302,7 @@ class EvalResults(Record):
 class Candidate(Record):
     """A checkpoint: its score, and the median over prompts of each dataset.
 
-    A dataset that stands in the suite more than once has a median for each of its splits and kinds.
+    A dataset that the suite lists more than once has a median for each of its splits and kinds.
     """
 
     step: Count
@@ -318,7 +318,7 @@ class Selection(Record):
         suite: its name.
         step: of the best checkpoint.
         source: where the rows came from.
-        limit: rows scored at most per dataset, beside the suite's own limits; None for no limit.
+        limit: rows scored at most per dataset, in addition to the suite's own limits; None for no limit.
         seed: of the drawn rows and prompts.
         candidates: all, the earliest first.
         left_out: datasets of the suite that do not count, with the reason.

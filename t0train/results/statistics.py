@@ -75,7 +75,7 @@ def spread_over_prompts(prompts: Sequence[Scored], seed: int = 0) -> tuple[list[
 
 
 def summarise(prompts: Sequence[Answers], seed: int = 0) -> tuple[list[Accuracy], AccuracySpread]:
-    """As `spread_over_prompts`, for ranked answers: beside every accuracy stand chance and the majority class."""
+    """As `spread_over_prompts`, for ranked answers: with every accuracy come chance and the majority class."""
     scores, spread = spread_over_prompts([(answers.items, answers.scores) for answers in prompts], seed)
     statistics = [
         Accuracy(

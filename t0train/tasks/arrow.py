@@ -23,7 +23,7 @@ Decoder = Callable[[Any], Any]
 
 
 class ArrowRows:
-    """Rows of several tables, one after the other. A table is loaded when asked for; the last one is kept.
+    """Rows of several tables, one after the other. A table is loaded on demand; the last one is kept.
 
     Each row is as its own file has it: a number that is whole in one file and a float in another stays so.
     """

@@ -102,7 +102,7 @@ def load_catalogue(extra: Path | None = None) -> dict[str, Dataset]:
             the default. A dataset that t0train knows too is replaced.
 
     Raises:
-        UserError: unreadable file, unknown or missing column, a bad value, or a dataset that stands there twice;
+        UserError: unreadable file, unknown or missing column, a bad value, or a dataset that occurs twice;
             with the line.
     """
     catalogue = dict(_own_catalogue())
@@ -135,7 +135,7 @@ def read_catalogue(path: Path) -> dict[str, Dataset]:
         dataset = _dataset({name: cell.strip() for name, cell in zip(header, row, strict=True) if cell.strip()}, where)
         if dataset.key in found:
             raise UserError(
-                f"{where}: dataset {dataset.key!r} stands there twice, first on line {lines[dataset.key]}; remove one"
+                f"{where}: dataset {dataset.key!r} occurs twice, first on line {lines[dataset.key]}; remove one"
                 " of the rows."
             )
         found[dataset.key], lines[dataset.key] = dataset, line

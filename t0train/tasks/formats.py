@@ -1,7 +1,7 @@
 """Rows in files: Parquet, Arrow, JSON lines, JSON, CSV and TSV, each read as what it is.
 
 Parquet and Arrow are read by `t0train.tasks.arrow`. A column of a CSV file is numbers or booleans only if every cell of
-it prints back as it stands. In JSON every row is its own object: a key that it lacks is not there, not null.
+it prints back unchanged. In JSON every row is its own object: a key that it lacks is not there, not null.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def _typed(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 class JsonRows:
-    """Rows of JSON lines, all checked when opened and parsed again when asked for: only their places are kept."""
+    """Rows of JSON lines, all checked when opened and parsed again on demand: only their places are kept."""
 
     def __init__(self, files: Sequence[_Lines | _Array]) -> None:
         self._files = files

@@ -42,7 +42,7 @@ class Watch:
 
 
 class Table:
-    """The rows of one split of one dataset, or of a slice of it. Rows are read when asked for.
+    """The rows of one split of one dataset, or of a slice of it. Rows are read on demand.
 
     Attributes:
         split: which rows of which split these are.
@@ -109,7 +109,7 @@ def open_table(dataset: Dataset, split: str, source: str) -> Table:
             layouts: `t0train.tasks.splits`.
 
     Raises:
-        UserError: no such folder, dataset or split (the message names those at hand), an unreadable file, an empty
+        UserError: no such folder, dataset or split (the message names those that exist), an unreadable file, an empty
             slice; for the hub: no network, a gated or script-only dataset, with what to do instead.
     """
     wanted = parse_split(split)
@@ -199,7 +199,7 @@ class MissingTable:
 
 
 def missing_tables(datasets: Iterable[Dataset], splits: Mapping[str, str], source: str) -> list[MissingTable]:
-    """The datasets whose rows are not at hand. Looks for files only: opens none, and does not ask the hub.
+    """The datasets whose records are missing. Looks for files only: opens none, and does not query the hub.
 
     Args:
         datasets: what is needed.

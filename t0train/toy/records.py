@@ -140,7 +140,7 @@ def polarity_word(draw: Generator, index: int, count: int) -> ToyRecord:
 
 
 def fact(draw: Generator, index: int, count: int, ask: str) -> ToyRecord:
-    """One fact about one person; of three options, person or value as `ask` says, only one stands in the fact."""
+    """One fact about one person; of three options, person or value as `ask` says, only one occurs in the fact."""
     label = index % 3
     kind, values = ("place", CITIES) if index < count // 2 else ("thing", THINGS)
     options = _pick(draw, NAMES if ask == "person" else values, 3)

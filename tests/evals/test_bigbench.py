@@ -193,7 +193,7 @@ def test_limit_and_tasks_without_anything_to_score(tmp_path: Path, vocabulary: V
     ("content", "complaint"),
     [
         ("{", "not JSON"),
-        ('{"examples": [{"input": "x", "target_scores": {"a": 1, "b": 0, "a": 0}}]}', "'a' stands twice"),
+        ('{"examples": [{"input": "x", "target_scores": {"a": 1, "b": 0, "a": 0}}]}', "'a' occurs twice"),
         ("[]", 'a list "examples"'),
         ('{"examples": []}', "at least one example"),
         ('{"examples": ["x"]}', "example 1: "),

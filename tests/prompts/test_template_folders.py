@@ -165,7 +165,7 @@ def test_names_cannot_leave_the_folder(folder: Path, dataset: str, subset: str |
         ("templates: {x: {name: n, jinja: j, d: 2020-13-45}}", "is not YAML"),
         ("templates: {x: {name: n, jinja: j, [a]: b}}", "is not YAML"),
         ("templates: {x: !Template [a]}", "is not YAML"),
-        ("templates: &a {x: *a}", "an alias repeats the value in which it stands"),
+        ("templates: &a {x: *a}", "an alias repeats the value that contains it"),
     ],
 )
 def test_anything_but_the_format_is_refused(
@@ -184,14 +184,14 @@ TWO = "templates:\n  {}:\n    name: first\n    jinja: a ||| b\n  {}:\n    name: 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (TWO.format(1, 1), "line 5: the key '1' stands there twice, first on line 2"),
-        (TWO.format("x-y", "x-y"), "line 5: the key 'x-y' stands there twice, first on line 2"),
-        (TWO.format("x", "'x'"), "line 5: the key 'x' stands there twice"),
-        (TWO.format(1, "0x1"), "line 5: the key '0x1' stands there twice"),
-        (TWO.format(1, "true"), "line 5: the key 'true' stands there twice"),
+        (TWO.format(1, 1), "line 5: the key '1' occurs twice, first on line 2"),
+        (TWO.format("x-y", "x-y"), "line 5: the key 'x-y' occurs twice, first on line 2"),
+        (TWO.format("x", "'x'"), "line 5: the key 'x' occurs twice"),
+        (TWO.format(1, "0x1"), "line 5: the key '0x1' occurs twice"),
+        (TWO.format(1, "true"), "line 5: the key 'true' occurs twice"),
         (TWO.format(1, "'1'"), "several templates of one identifier: '1'"),
         (TWO.replace("name", "id: z\n    name").format("x", "y"), "several templates of one `id`: 'z'"),
-        ("templates: {}\ntemplates: {}\n", "line 2: the key 'templates' stands there twice"),
+        ("templates: {}\ntemplates: {}\n", "line 2: the key 'templates' occurs twice"),
         ("templates:\n  x: !Template\n    name: n\n    jinja: j\n    jinja: k\n", "line 5: the key 'jinja'"),
         ("templates:\n  x:\n    name: n\n    jinja: j\n    metadata: {a: 1, a: 1}\n", "line 5: the key 'a'"),
     ],

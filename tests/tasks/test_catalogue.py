@@ -78,7 +78,7 @@ def test_a_users_file_adds_datasets_and_replaces_known_ones(tmp_path: Path) -> N
         ("name,train_size\na,1.5\n", "whole number"),
         ("name,stage\na,base\n", "stage is 'base', expected BASE"),
         ("name,held_out\na,yes\n", "held_out is 'yes'"),
-        ("name,subset\na,b\na,b\n", "line 3: dataset 'a/b' stands there twice, first on line 2"),
+        ("name,subset\na,b\na,b\n", "line 3: dataset 'a/b' occurs twice, first on line 2"),
         ("name,subset\na\n", "line 2: 1 cells"),
         ("name,family\na,x,y\n", "line 2: 3 cells"),
         ("name,family\n,x\n", "the name is empty"),

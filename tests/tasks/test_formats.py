@@ -239,7 +239,7 @@ def test_nobody_can_change_the_rows_of_others(tmp_path: Path) -> None:
         ('{"a": 1}\n{"a": NaN}\n', "line 2: not one JSON object: NaN is no JSON value"),
         ('{"a": 1}\n{"a": -Infinity}\n', "line 2: not one JSON object: -Infinity is no JSON value"),
         ('{"a": 1e999}\n', "line 1: not one JSON object: the number 1e999 is beyond"),
-        ('{"a": 1}\n{"b": {"x": 1, "y": 2, "x": 3}}\n', "line 2: not one JSON object: the key 'x' stands twice"),
+        ('{"a": 1}\n{"b": {"x": 1, "y": 2, "x": 3}}\n', "line 2: not one JSON object: the key 'x' occurs twice"),
         ('{"a": 1}\n[1, 2]\n', "line 2: an array, but one object a line"),
         ('{"a": 1}\n17\n', "line 2: a number, expected an object"),
         ('{"a": 1}\nnull\n', "line 2: null, expected an object"),

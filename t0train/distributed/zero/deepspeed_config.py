@@ -131,7 +131,7 @@ def deepspeed_config(config: RunConfig, device: torch.device) -> dict[str, Any]:
     _check_sections(own, config.train.deepspeed.stage)
     generated: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": 1,  # only counted by DeepSpeed; micro-batches are cut before it sees them
-        "gradient_accumulation_steps": 1,  # so that it does not divide; it is told which micro-batch is the last
+        "gradient_accumulation_steps": 1,  # so that it does not divide; the engine marks the last micro-batch
         "gradient_clipping": 0.0,  # absent, 0.19 clips at 1.0
         "bf16": {"enabled": config.train.precision == "bf16"},
         "zero_allow_untested_optimizer": True,
