@@ -268,7 +268,7 @@ def test_a_process_that_dies_is_named_and_leaves_what_was_answered(run: Path, su
 
 def test_results_say_what_is_not_held_out(run: Path, suite: Path, tmp_path: Path) -> None:
     assert evaluated(tmp_path / "trained", run, suite, limit=5)["not_held_out"] == {
-        "films": {"kind": "dataset", "sentence": "films is not held out: other rows of it are trained on"}
+        "films": {"kind": "dataset", "sentence": "films is not held out: other records of it are trained on"}
     }
     assert evaluated(tmp_path / "untrained", run, suite, limit=5, untrained=True)["not_held_out"] == {}
 
@@ -338,8 +338,8 @@ def test_every_entry_of_a_dataset_counts(run: Path, tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ("{dataset: films, split: 'train[:10]'}", "rows that the run is trained on"),
-        ("{dataset: films, split: 'train[:10]'}\n  - {dataset: films}", "rows that the run is trained on"),
+        ("{dataset: films, split: 'train[:10]'}", "records that the run trains on"),
+        ("{dataset: films, split: 'train[:10]'}\n  - {dataset: films}", "records that the run trains on"),
         ("{dataset: imdb}", "held-out data must not choose"),
     ],
 )

@@ -206,6 +206,7 @@ def test_a_full_disk_in_the_words_of_safetensors(
 
 def _export_and_end(folder: Path, vocabulary: Path, ready: int) -> None:
     """In a forked process, which a signal ends."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a KeyboardInterrupt could reach the test runner that was forked
     os.write(ready, b"x")
     try:
         export_model(make_model(V11), folder, vocabulary)
