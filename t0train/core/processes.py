@@ -99,6 +99,7 @@ def end_at_once(code: int) -> NoReturn:
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 _STAY_IGNORED = (signal.SIGINT, signal.SIGHUP)  # by nohup, or by a shell that started the process in the background
+_CLOSING_S = 0.05  # SIGHUP may arrive before the terminal is gone: look again this often
 _ONE_PRESS_S = 0.1  # a launcher may pass a Ctrl-C on that the terminal has sent to all
 
 
@@ -197,16 +198,25 @@ class _Listener:
         self._writer.close()
         self._thread.join()
         self._reader.close()
+        self._forget_closed_terminals()
 
     def _listen(self) -> None:
-        while numbers := self._reader.recv(64):
+        while numbers := self._receive():
             for number in numbers:
                 if number in SIGNALS:
                     self._note(signal.Signals(number))
 
+    def _receive(self) -> bytes:
+        while True:
+            try:
+                return self._reader.recv(64)
+            except TimeoutError:
+                self._forget_closed_terminals()
+
     def _note(self, number: signal.Signals) -> None:
         self._request.signal = number.name
         if number == signal.SIGHUP:
+            self._reader.settimeout(_CLOSING_S)
             self._forget_closed_terminals()
         if number == signal.SIGINT:
             self._press()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -132,7 +133,7 @@ def test_order_of_choices_does_not_matter(model: T5) -> None:
 def test_padding_does_not_matter(model: T5, monkeypatch: pytest.MonkeyPatch) -> None:
     items = some_items(12)
     tight = rank_tokens(model, items)
-    monkeypatch.setattr("t0train.evals.rank._WIDTH_STEP", 1024)
+    monkeypatch.setattr(sys.modules["t0train.evals.rank"], "_WIDTH_STEP", 1024)
     check(rank_tokens(model, items), tight)
 
 
