@@ -108,7 +108,7 @@ def render(
     lines, ratios = [], []
     for key in dataset:
         found = load_catalogue()[key]
-        content = open_table(found, found.train_split, str(source)).rows(0, rows)
+        content = open_table(found, found.train_split, str(source)).records(0, rows)
         collection = theirs.DatasetTemplates(found.name, found.subset or None)
         for name, template in list(load_templates(found.name, found.subset).items())[:templates]:
             template.render(content[0])  # compiles

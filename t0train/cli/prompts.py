@@ -1,4 +1,4 @@
-"""`t0train prompts`: fetch promptsource's templates, list them, show what one makes of rows."""
+"""`t0train prompts`: fetch promptsource's templates, list them, show what one makes of records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Install, list and show prompt templates.", no_args_is_help=True)
 
-MOST_ROWS, CHUNK = 1000, 100  # records read for the wanted examples: some templates drop most
+MOST_RECORDS, CHUNK = 1000, 100  # records read for the wanted examples: some templates drop most
 Folders = Annotated[
     list[Path] | None, typer.Option("--templates", help="A folder of templates to search first (repeatable).")
 ]
@@ -55,17 +55,17 @@ def list_(
     from t0train.prompts import list_datasets, load_templates
 
     folders = templates or []
-    rows: list[dict[str, Any]]
+    records: list[dict[str, Any]]
     if dataset is None:
-        rows = []
+        records = []
         for key in list_datasets(folders):
             found = load_templates(*key, folders=folders).values()
             original = sum(template.original_task for template in found)
-            rows.append({"dataset": key[0], "subset": key[1], "templates": len(found), "original": original})
-        if not rows:
+            records.append({"dataset": key[0], "subset": key[1], "templates": len(found), "original": original})
+        if not records:
             raise UserError("promptsource's templates are not installed. Run: t0train prompts install")
     else:
-        rows = [
+        records = [
             {
                 "name": template.name,
                 "original": template.original_task,
@@ -76,25 +76,25 @@ def list_(
             for template in load_templates(*_split_key(dataset, folders), folders=folders).values()
         ]
     if as_json:
-        print_json(rows)
+        print_json(records)
     else:
-        show_records(rows)
+        show_records(records)
 
 
 @app.command()
 def show(
     dataset: Annotated[str, typer.Argument(metavar="DATASET[/CONFIG]", help="E.g. imdb or glue/mrpc.")],
     template: Annotated[str | None, typer.Option("--template", help="Name of one template; default: all.")] = None,
-    n: Annotated[int, typer.Option("--n", min=0, help="Rendered rows to show; 0: the templates only.")] = 3,
-    data: Annotated[str, typer.Option("--data", help="Where the rows are: 'hub', or a folder.")] = "hub",
+    n: Annotated[int, typer.Option("--n", min=0, help="Rendered records to show; 0: the templates only.")] = 3,
+    data: Annotated[str, typer.Option("--data", help="Where the records are: 'hub', or a folder.")] = "hub",
     split: Annotated[str | None, typer.Option("--split", help="E.g. test[:100]; default: the training split.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the run, for templates with random choices.")] = 0,
     templates: Folders = None,
     as_json: Json = False,
 ) -> None:
-    """Print a template and what it makes of the first rows: input, target and answer choices.
+    """Print a template and what it makes of the first records: input, target and answer choices.
 
-    Example: t0train prompts show imdb --template "Movie Expressed Sentiment" --n 2 --data rows/ --split "test[:100]"
+    Example: t0train prompts show imdb --template "Movie Expressed Sentiment" --n 2 --data data/ --split "test[:100]"
     """
     from t0train.prompts import load_templates
     from t0train.tasks import Dataset, load_catalogue, open_table
@@ -106,14 +106,14 @@ def show(
         raise UserError(f"{dataset} has no template {template!r}: {nearest(template, found)}")
     chosen = [found[template]] if template is not None else list(found.values())
     known = load_catalogue()
-    row_set = known.get(dataset) or known.get("/".join(filter(None, (name, subset)))) or Dataset(name, subset)
-    table = open_table(row_set, split or row_set.train_split, data) if n else None
+    entry = known.get(dataset) or known.get("/".join(filter(None, (name, subset)))) or Dataset(name, subset)
+    table = open_table(entry, split or entry.train_split, data) if n else None
 
     documents = []
     for one in chosen:
         document = _describe(one)
         if table is not None:
-            document |= _examples(one, table, n, seed, row_set.task_name(one.name))
+            document |= _examples(one, table, n, seed, entry.task_name(one.name))
         documents.append(document)
         if not as_json:
             _print_template(document)
@@ -135,7 +135,7 @@ def _split_key(key: str, folders: list[Path]) -> tuple[str, str]:
 def _kind_of_choices(template: Template) -> str:
     if template.answer_choices is None:
         return "none"
-    return "of the row" if template.fixed_choices is None else " / ".join(template.fixed_choices)
+    return "of the record" if template.fixed_choices is None else " / ".join(template.fixed_choices)
 
 
 def _describe(template: Template) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def _describe(template: Template) -> dict[str, Any]:
 
 
 def _examples(template: Template, table: Table, n: int, seed: int, task: str) -> dict[str, Any]:
-    """The first `n` rows that give an example, what is dubious about them, and how many rows between were dropped."""
+    """The first `n` records that give an example, what is dubious about them, and how many others were dropped."""
     from collections import Counter
 
     from t0train.core.hashing import derive_seed
@@ -165,14 +165,14 @@ def _examples(template: Template, table: Table, n: int, seed: int, task: str) ->
     examples: list[dict[str, Any]] = []
     notes: Counter[str] = Counter()
     read = 0
-    for start in range(0, min(table.num_rows, MOST_ROWS), CHUNK):
-        for row, values in enumerate(table.rows(start, start + CHUNK, columns), start):
-            read = row + 1
-            rendered = template.render(values, derive_seed(seed, task, row))  # as `data prepare` draws
+    for start in range(0, min(table.num_records, MOST_RECORDS), CHUNK):
+        for record, values in enumerate(table.records(start, start + CHUNK, columns), start):
+            read = record + 1
+            rendered = template.render(values, derive_seed(seed, task, record))  # as `data prepare` draws
             if rendered is None:
                 continue
             choices = None if rendered.choices is None else list(rendered.choices)
-            examples.append({"row": row, "input": rendered.input, "target": rendered.target, "choices": choices})
+            examples.append({"record": record, "input": rendered.input, "target": rendered.target, "choices": choices})
             notes.update(rendered.notes)
             if len(examples) == n:
                 return {"examples": examples, "notes": dict(notes), "dropped": read - n}
@@ -193,7 +193,7 @@ def _print_template(document: dict[str, Any]) -> None:
     if document["answer_choices"] is not None:
         console.print(_block("choices", document["answer_choices"]))
     for example in document.get("examples", ()):
-        console.print(Text(f"\nrow {example['row']}", style="bold"))
+        console.print(Text(f"\nrecord {example['record']}", style="bold"))
         console.print(_block("input", example["input"]))
         console.print(_block("target", example["target"]))
         if example["choices"] is not None:
@@ -201,7 +201,7 @@ def _print_template(document: dict[str, Any]) -> None:
     for line in describe_notes(document.get("notes", {}), len(document.get("examples", ()))):
         console.print(Text(f"\n{line}", style="yellow"))
     if document.get("dropped"):
-        console.print(f"\n({document['dropped']} other rows were read and gave no example: the template drops them)")
+        console.print(f"\n({document['dropped']} other records were read and gave no example: the template drops them)")
     console.print()
 
 

@@ -206,7 +206,7 @@ def _plan(
         task.template.check_columns(table.columns)
         key = StoreKey.of(task, parse_split(split), table, vocabulary, seed)
         done = _is_complete(store / key.folder)
-        plans.append(_TaskPlan(task, key, table.num_rows, table.watch, vocabulary, done))
+        plans.append(_TaskPlan(task, key, table.num_records, table.watch, vocabulary, done))
     return plans
 
 

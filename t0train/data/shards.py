@@ -81,7 +81,7 @@ def _rows(shard: Shard) -> list[dict[str, Any]]:
     columns = columns_read((task.template for task, _ in shard.tasks), table.columns)
     if not columns:  # a template of fixed text: its rows still have to be counted
         columns = table.columns[:1]
-    return table.rows(shard.start, shard.stop, columns)
+    return table.records(shard.start, shard.stop, columns)
 
 
 def _table(shard: Shard) -> Table:

@@ -171,7 +171,7 @@ def generation_prompts(entry: SuiteEntry, table: Table, config: EvalConfig, voca
     """
     for task in entry.tasks:
         task.template.check_columns(table.columns)
-    rows = drawn_rows(entry, table, config.draw_records(entry, table.num_rows))
+    rows = drawn_rows(entry, table, config.draw_records(entry, table.num_records))
     spec = entry.spec
     judged = [spec.references, spec.max_new_tokens, spec.metrics[0]]
     prompts = []
@@ -192,7 +192,7 @@ def drawn_rows(entry: SuiteEntry, table: Table, drawn: NDArray[np.bool_]) -> dic
     for start in range(0, len(drawn), _CHUNK):
         wanted = np.flatnonzero(drawn[start : start + _CHUNK])
         if len(wanted):
-            chunk = table.rows(start, start + _CHUNK, columns or table.columns[:1])
+            chunk = table.records(start, start + _CHUNK, columns or table.columns[:1])
             rows.update({start + i: chunk[i] for i in wanted.tolist()})
     return rows
 
@@ -338,7 +338,7 @@ def rank_prompts(entry: SuiteEntry, table: Table, config: EvalConfig, vocabulary
         seed=config.seed,
     )
     table.watch.check()  # what was prepared are the rows of this table
-    drawn = config.draw_records(entry, table.num_rows)
+    drawn = config.draw_records(entry, table.num_records)
     read = cache(partial(drawn_rows, entry, table, drawn))  # once for all prompts, if it is needed
     return [
         StoredPrompt(

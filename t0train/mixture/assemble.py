@@ -218,7 +218,7 @@ def _absent(datasets: Iterable[Dataset], config: MixtureConfig, data: DataConfig
 
 
 def _count_records(dataset: Dataset, data: DataConfig) -> int:
-    return open_table(dataset, training_split(dataset, data.splits), data.source).num_rows
+    return open_table(dataset, training_split(dataset, data.splits), data.source).num_records
 
 
 def _rate(

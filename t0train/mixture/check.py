@@ -79,7 +79,7 @@ def check_sources(mixture: Mixture, data: DataConfig) -> SourceReport:
                 continue
             try:
                 table = open_table(dataset, training_split(dataset, data.splits), data.source)
-                records[dataset.key] = table.num_rows
+                records[dataset.key] = table.num_records
                 for task in mixture.tasks:
                     if task.dataset == dataset:
                         task.template.check_columns(table.columns)

@@ -264,12 +264,12 @@ def _read_suite(suite: SuiteConfig, run: RunConfig, words: _Words, missing: dict
             continue
         owners, numbers = (np.concatenate(part) for part in zip(*lines, strict=True))
         places, grams = _grams(numbers, run.leaks.ngram)
-        yield _Scored(dataset.key, entry.split, table.num_rows, numbers, places, owners[places], grams)
+        yield _Scored(dataset.key, entry.split, table.num_records, numbers, places, owners[places], grams)
 
 
 def _reason(dataset: Dataset, error: UserError) -> str:
     """An error without the name of the dataset, which is shown next to it."""
-    return str(error).removeprefix(f"no rows of {dataset.key}: ")
+    return str(error).removeprefix(f"no records of {dataset.key}: ")
 
 
 def _training_grams(
@@ -291,10 +291,10 @@ def _lines(
     columns = columns_read(templates, table.columns)
     if not columns:
         raise UserError(f"no template of {dataset.key} reads one of its columns {', '.join(table.columns)}.")
-    for start in range(0, table.num_rows, _CHUNK):
+    for start in range(0, table.num_records, _CHUNK):
         line: list[int] = []
         lengths = []
-        records = table.rows(start, start + _CHUNK, columns)
+        records = table.records(start, start + _CHUNK, columns)
         for record in records:
             before = len(line)
             for text in _texts(record):

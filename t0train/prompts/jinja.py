@@ -64,9 +64,9 @@ class Program:
 
     Attributes:
         reads: every name that it looks up outside itself, Jinja's globals included.
-        columns: those of `reads` that can only come from the row (and `answer_choices`).
+        columns: those of `reads` that can only come from the record (and `answer_choices`).
         required: those of `columns` without a fallback in the source (`is defined`, `default`).
-        mutates: it names list or dict methods that change their object; a row must be copied first.
+        mutates: it names list or dict methods that change their object; a record must be copied first.
         draws: it contains a random filter.
     """
 
@@ -179,12 +179,12 @@ class Rewriter(NodeTransformer):
         return self._filter(JOIN, nodes.List(list(node.nodes), lineno=node.lineno), self._place())
 
     def visit_Call(self, node: nodes.Call) -> nodes.Node:  # noqa: N802
-        """A method that is called stays an attribute: `row.items()` works whatever fields the row has."""
+        """A method that is called stays an attribute: `record.items()` works whatever fields the record has."""
         self._called.add(id(node.node))
         return self.generic_visit(node)
 
     def visit_Getattr(self, node: nodes.Getattr) -> nodes.Node:  # noqa: N802
-        """`row.values` that is not called is the field `values`, if there is one: data before methods."""
+        """`record.values` that is not called is the field `values`, if there is one: data before methods."""
         called = id(node) in self._called
         self.generic_visit(node)
         if called:

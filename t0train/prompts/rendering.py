@@ -1,9 +1,9 @@
 """One rendering: its random draws, what it may still cost, how its values become text, and what is dubious about it.
 
 A template is somebody else's program. Its costs are counted in units of about a character copied or some nanoseconds:
-the same row gives the same count on any machine, as a limit of seconds would not.
+the same record gives the same count on any machine, as a limit of seconds would not.
 
-Values become text as in Jinja, but functions and other things that are no data are refused: `{{ row.values }}` of a row
+Values become text as in Jinja, but functions and other things that are no data are refused: `{{ table.values }}`
 without such a field is a method of the dict, whose text is another one in every process.
 
 Rendering gives what promptsource gives, also where that teaches nothing: a label that indexes no answer choice becomes
@@ -36,7 +36,7 @@ class Note(StrEnum):
         NO_LABEL: the template printed nothing as the target, which became "<NO LABEL>".
         NO_CHOICE: `answer_choices` was indexed by something that selects none of them (a text, a float, a null, a
             number too large) and the result, "", was printed.
-        LAST_CHOICE: `answer_choices` was indexed by a negative number of the row: -1 selects the last choice.
+        LAST_CHOICE: `answer_choices` was indexed by a negative number of the record: -1 selects the last choice.
         NOT_A_CHOICE: there are answer choices, and the target is none of them; never set together with NO_LABEL.
         BLANK_TARGET: the target consists of characters that show nothing (zero-width ones; blanks are stripped).
         NULL_TARGET: the target is the word "None", made of a null.
@@ -57,8 +57,8 @@ class Note(StrEnum):
     def is_fatal(self) -> bool:
         """Whether a task all of whose examples have this note teaches nothing: data and template do not fit.
 
-        A null may be printed everywhere for a reason, and a target may be none of the choices in every row: in T0's own
-        "Negation template for positive and negative" of imdb it is "negative review.", a choice and a word more.
+        A null may be printed everywhere for a reason, and a target may be none of the choices in every record: in T0's
+        own "Negation template for positive and negative" of imdb it is "negative review.", a choice and a word more.
         """
         return self not in (Note.NULL, Note.NOT_A_CHOICE)
 
@@ -89,7 +89,7 @@ def describe_notes(counts: Mapping[Note, int], examples: int) -> list[str]:
     ]
 
 
-BUDGET = 40_000_000  # units; at worst one or two seconds. Templates of the collection spend some thousands a row
+BUDGET = 40_000_000  # units; at worst one or two seconds. Templates of the collection spend some thousands a record
 ELEMENT = 20  # units for an element of a list or a dict that is looked at
 STEP = 50  # units for a step of a loop or a filter, besides the characters
 MACRO = 250  # units for the call of a macro
@@ -111,16 +111,16 @@ class Rendering:
 
     Attributes:
         seed: decides the draws.
-        owns_row: the values of the row are copies, which the template may change.
+        owns_record: the values of the record are copies, which the template may change.
         notes: what is dubious so far; None for nothing.
         left: units that may still be spent.
     """
 
-    __slots__ = ("_generator", "left", "notes", "owns_row", "seed")
+    __slots__ = ("_generator", "left", "notes", "owns_record", "seed")
 
-    def __init__(self, seed: int, owns_row: bool = True):
+    def __init__(self, seed: int, owns_record: bool = True):
         self.seed = seed
-        self.owns_row = owns_row
+        self.owns_record = owns_record
         self.notes: set[Note] | None = None
         self.left = BUDGET
         self._generator: random.Random | None = None
@@ -146,7 +146,7 @@ class Rendering:
         self.left -= units
         if self.left < 0:
             raise CostError(
-                "it makes texts or lists too large, or loops too often; one row may cost about"
+                "it makes texts or lists too large, or loops too often; one record may cost about"
                 f" {BUDGET // 1_000_000} million characters, or {BUDGET // STEP:,} steps of loops"
             )
 

@@ -1,6 +1,6 @@
 """What a template may call, and what an operator or a method costs. An allow-list: anything else is refused.
 
-Jinja's sandbox hides what leads to the interpreter, but leaves ways to change a row (`x | attr("pop")`,
+Jinja's sandbox hides what leads to the interpreter, but leaves ways to change a record (`x | attr("pop")`,
 `dict.update(x, ...)`), to learn today's date (`x.today()`), and to fill the memory (`"a" * 10 ** 9`).
 """
 
@@ -93,7 +93,7 @@ class Environment(SandboxedEnvironment):
         return super().getitem(obj, check_key(argument))
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Classes (`dict`, `zip`) have no attributes for templates: `dict.update` would change a row."""
+        """Classes (`dict`, `zip`) have no attributes for templates: `dict.update` would change a record."""
         return not isinstance(obj, type) and super().is_safe_attribute(obj, attr, value)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: D102 (as in Jinja)
@@ -132,8 +132,8 @@ class Environment(SandboxedEnvironment):
         self, state: Rendering, method: Any, owner: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Call a method of a text, a list, a dict or another value, its costs counted."""
-        if name in MUTATORS and not state.owns_row:
-            raise SecurityError(f"a template may not change a value of the row by {name!r} in this spelling")
+        if name in MUTATORS and not state.owns_record:
+            raise SecurityError(f"a template may not change a value of the record by {name!r} in this spelling")
         if name == "sort" and kwargs.keys() - {"reverse"}:
             raise SecurityError("a template may not sort by a function")
         if name in ("encode", "decode"):

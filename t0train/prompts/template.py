@@ -26,7 +26,7 @@ PROTECTED_SEPARATOR = "3ed2dface8203c4c9dfb1a5dc58e41e0"  # promptsource's own s
 NO_LABEL = "<NO LABEL>"
 _MOST_NAMES = 10  # that a message lists
 _MOST_REASON = 500  # characters of another library's message, which may quote a value of any length
-_MOST_READINGS = 256  # rows of JSON lines may all have other columns
+_MOST_READINGS = 256  # records of JSON lines may all have other columns
 _NO_NOTES: frozenset[Note] = frozenset()
 
 
@@ -79,7 +79,7 @@ class Template:
 
     @property
     def columns(self) -> frozenset[str]:
-        """Columns of a row that the prompt or the choices may read (a hyphen in a name counts as an underscore)."""
+        """Columns of a record that the prompt or the choices may read (a hyphen in a name counts as an underscore)."""
         return self._plan(truncate=True).columns
 
     @property
@@ -94,7 +94,7 @@ class Template:
 
     @property
     def fixed_choices(self) -> tuple[str, ...] | None:
-        """The answer choices, if they are the same for every row; None if there are none or a row decides."""
+        """The answer choices, if they are the same for every record; None if there are none or a record decides."""
         return self._plan(truncate=True).fixed_choices
 
     @property
@@ -117,54 +117,54 @@ class Template:
         """
         self._plan(truncate=True).reading(tuple(available)).check(self)
 
-    def render(self, row: Mapping[str, Any], seed: int = 0, truncate: bool = True) -> Rendered | None:
-        """Make one example of one row, by T0's rules. A pure function of its arguments.
+    def render(self, record: Mapping[str, Any], seed: int = 0, truncate: bool = True) -> Rendered | None:
+        """Make one example of one record, by T0's rules. A pure function of its arguments.
 
         Args:
-            row: column name -> value, as the source has it (hyphens in names are turned into underscores).
-            seed: decides the draws of `choice` and `random`; give every (task, row) its own.
+            record: column name -> value, as the source has it (hyphens in names are turned into underscores).
+            seed: decides the draws of `choice` and `random`; give every (task, record) its own.
             truncate: cut printed expressions to 2048 characters, as T0's training data were.
 
         Returns:
-            The example, or None if T0 dropped such a row: the template printed nothing (a false `{% if %}`), no or
+            The example, or None if T0 dropped such a record: the template printed nothing (a false `{% if %}`), no or
             more than one separator, or an empty input. An empty target becomes "<NO LABEL>". What is dubious about the
-            example is in its `notes`, whose count over rows `describe_notes` puts into sentences.
+            example is in its `notes`, whose count over records `describe_notes` puts into sentences.
 
         Raises:
-            UserError: a missing column, or an expression of the template that fails on this row.
+            UserError: a missing column, or an expression of the template that fails on this record.
         """
         plan = self._plan(truncate)
-        parts, choices, notes = self._apply(plan, row, seed, complete=True)
+        parts, choices, notes = self._apply(plan, record, seed, complete=True)
         if len(parts) != 2 or not parts[0]:
             return None
         target = parts[1] or NO_LABEL
         return Rendered(parts[0], target, choices, _all_notes(parts[1], choices, notes))
 
-    def render_parts(self, row: Mapping[str, Any], seed: int = 0, truncate: bool = True) -> list[str]:
+    def render_parts(self, record: Mapping[str, Any], seed: int = 0, truncate: bool = True) -> list[str]:
         """What promptsource's `Template.apply` returns: the rendered text split at the separator, each part stripped.
 
         A missing column prints as "" here.
         """
-        return self._apply(self._plan(truncate), row, seed, complete=False)[0]
+        return self._apply(self._plan(truncate), record, seed, complete=False)[0]
 
     def _apply(
-        self, plan: _RenderPlan, row: Mapping[str, Any], seed: int, complete: bool
+        self, plan: _RenderPlan, record: Mapping[str, Any], seed: int, complete: bool
     ) -> tuple[list[str], tuple[str, ...] | None, set[Note] | None]:
         """The parts, the choices as the prompt saw them (they are rendered once, before it), and what was noted."""
-        reading = plan.reading(tuple(row))
+        reading = plan.reading(tuple(record))
         if reading.clash or (complete and reading.missing):
             reading.check(self)
         state = Rendering(seed, plan.copies)
-        scope = make_scope(reading.values(row, plan.copies), state)
+        scope = make_scope(reading.values(record, plan.copies), state)
         try:
             choices = plan.answer_choices(scope)
             scope[CHOICES] = None if choices is None else list(choices)
             text = plan.prompt.run(scope)
         except CostError as error:
-            raise UserError(f"{self} costs too much on a row: {error}. Row: {_excerpt(row)}") from error
+            raise UserError(f"{self} costs too much on a record: {error}. Record: {_excerpt(record)}") from error
         except Exception as error:  # a template is somebody else's program: it can raise anything
             reason = f"{type(error).__name__}: {_cut(str(error), _MOST_REASON)}"
-            raise UserError(f"{self} fails on a row: {reason}. Row: {_excerpt(row)}") from error
+            raise UserError(f"{self} fails on a record: {reason}. Record: {_excerpt(record)}") from error
         return _split(text), choices, state.notes
 
     def _plan(self, truncate: bool) -> _RenderPlan:
@@ -182,13 +182,13 @@ class Template:
 
 @dataclass(frozen=True)
 class _Reading:
-    """What a template reads of rows that have certain columns.
+    """What a template reads of records that have certain columns.
 
     Attributes:
         columns: (column, name in templates) of those that are read.
         missing: names that the template needs and no column has.
         names: all there are, for the message.
-        clash: why the rows cannot be rendered with these columns; "" if they can.
+        clash: why the records cannot be rendered with these columns; "" if they can.
     """
 
     columns: tuple[tuple[str, str], ...]
@@ -207,14 +207,14 @@ class _Reading:
                 f"{template} reads columns that the data lack: {hints}" + (f"; and {more:,} more" if more else "")
             )
 
-    def values(self, row: Mapping[str, Any], copies: bool) -> dict[str, Any]:
+    def values(self, record: Mapping[str, Any], copies: bool) -> dict[str, Any]:
         """The columns that are read, by the names that templates use, separators in strings protected.
 
         Only strings of the top level are protected, as in promptsource: a separator inside a list splits the prompt.
         """
         values = {}
         for column, name in self.columns:
-            value = row[column]
+            value = record[column]
             if isinstance(value, str):
                 value = value.replace(SEPARATOR, PROTECTED_SEPARATOR)
             values[name] = copy.deepcopy(value) if copies else value
@@ -223,7 +223,7 @@ class _Reading:
 
 @dataclass(frozen=True)
 class _RenderPlan:
-    """What is computed once for a template: the compiled sources, and which part of a row they need."""
+    """What is computed once for a template: the compiled sources, and which part of a record they need."""
 
     prompt: Program
     choices: Program | None
@@ -235,7 +235,7 @@ class _RenderPlan:
     readings: dict[tuple[str, ...], _Reading] = field(default_factory=dict, compare=False)
 
     def reading(self, available: tuple[str, ...]) -> _Reading:
-        """What is read of rows with these columns; computed once, as nearly all rows have the same."""
+        """What is read of records with these columns; computed once, as nearly all records have the same."""
         if (known := self.readings.get(available)) is not None:
             return known
         columns = tuple((column, name) for column in available if (name := template_name(column)) in self.reads)
@@ -317,10 +317,10 @@ def _split(text: str) -> list[str]:
     return [part.strip().replace(PROTECTED_SEPARATOR, SEPARATOR) for part in text.split(SEPARATOR)]
 
 
-def _excerpt(row: Mapping[str, Any], columns: int = 6, width: int = 60) -> str:
-    """The row as an error message shows it."""
-    shown = [f"{name}={_cut(repr(value), width)}" for name, value in list(row.items())[:columns]]
-    return ", ".join(shown) + (", ..." if len(row) > columns else "")
+def _excerpt(record: Mapping[str, Any], columns: int = 6, width: int = 60) -> str:
+    """The record as an error message shows it."""
+    shown = [f"{name}={_cut(repr(value), width)}" for name, value in list(record.items())[:columns]]
+    return ", ".join(shown) + (", ..." if len(record) > columns else "")
 
 
 def _cut(text: str, width: int) -> str:

@@ -1,4 +1,4 @@
-"""Rows in Parquet and Arrow files as Python values: what Hugging Face's `datasets` shows, bytes being text in UTF-8."""
+"""Records in Parquet and Arrow files as Python values: what Hugging Face's `datasets` shows, bytes as UTF-8 text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from t0train.core.errors import UserError
 
-_ROWS_PER_BYTE = 10_000  # more is a damaged or forged header: even a column of one value takes some bytes
+_RECORDS_PER_BYTE = 10_000  # more is a damaged or forged header: even a column of one value takes some bytes
 _MAX_RATIO = 200  # of what a row group unpacks to and its file
 _FREE = 1 << 30  # bytes that may be unpacked whatever the ratio
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
@@ -22,36 +22,38 @@ _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 Decoder = Callable[[Any], Any]
 
 
-class ArrowRows:
-    """Rows of several tables, one after the other. A table is loaded on demand; the last one is kept.
+class ArrowReader:
+    """Records of several tables, one after the other. A table is loaded on demand; the last one is kept.
 
-    Each row is as its own file has it: a number that is whole in one file and a float in another stays so.
+    Each record is as its own file has it: a number that is whole in one file and a float in another stays so.
     """
 
     def __init__(self, tables: Sequence[_Part]) -> None:
         self._tables = tables
-        self._ends = np.cumsum([table.num_rows for table in tables], dtype=np.int64)
-        self.num_rows = int(self._ends[-1]) if tables else 0
+        self._ends = np.cumsum([table.num_records for table in tables], dtype=np.int64)
+        self.num_records = int(self._ends[-1]) if tables else 0
         self.columns: Sequence[str] = _columns(tables)
         self._kept: tuple[tuple[int, tuple[str, ...]], pa.Table] | None = None
 
     def read(self, start: int, stop: int, columns: Sequence[str] | None) -> list[dict[str, Any]]:
-        """Rows `start` to `stop`."""
+        """Records `start` to `stop`."""
         wanted = self.columns if columns is None else list(columns)
-        rows: list[dict[str, Any]] = []
+        records: list[dict[str, Any]] = []
         while start < stop:
             number = int(np.searchsorted(self._ends, start, side="right"))
             first = int(self._ends[number - 1]) if number else 0
             end = min(stop, int(self._ends[number]))
             part, table = self._tables[number], self._load(number, wanted)
-            if table.num_rows != part.num_rows:
+            if table.num_rows != part.num_records:
                 raise UserError(
-                    f"cannot read {part.path}: {table.num_rows:,} rows where its header says {part.num_rows:,}. It is"
-                    " damaged; get it again."
+                    f"cannot read {part.path}: {table.num_rows:,} records where its header says {part.num_records:,}."
+                    " It is damaged; get it again."
                 )
-            rows += to_rows(table.slice(start - first, end - start), wanted, part.path, part.first + start - first)
+            records += to_records(
+                table.slice(start - first, end - start), wanted, part.path, part.first + start - first
+            )
             start = end
-        return rows
+        return records
 
     def _load(self, number: int, columns: Sequence[str]) -> pa.Table:
         key = (number, tuple(columns))
@@ -66,13 +68,15 @@ class _Part:
 
     Attributes:
         path: of the file.
-        first: number of the table's first row in the file.
-        num_rows: as the file's header says.
+        first: number of the table's first record in the file.
+        num_records: as the file's header says.
         schema: of the table.
     """
 
-    def __init__(self, path: Path, first: int, num_rows: int, schema: pa.Schema, load: Callable[..., pa.Table]) -> None:
-        self.path, self.first, self.num_rows, self.schema = path, first, num_rows, schema
+    def __init__(
+        self, path: Path, first: int, num_records: int, schema: pa.Schema, load: Callable[..., pa.Table]
+    ) -> None:
+        self.path, self.first, self.num_records, self.schema = path, first, num_records, schema
         self._load = load
 
     def load(self, columns: Sequence[str]) -> pa.Table:
@@ -81,8 +85,8 @@ class _Part:
             return self._load([name for name in columns if name in self.schema.names])
 
 
-def open_parquet(files: Sequence[Path]) -> ArrowRows:
-    """Rows of Parquet files, decoded one row group at a time. Raises `UserError` for a file that is none."""
+def open_parquet(files: Sequence[Path]) -> ArrowReader:
+    """Records of Parquet files, decoded one row group at a time. Raises `UserError` for a file that is none."""
     parts = []
     for path in files:
         with _explained(path):
@@ -95,14 +99,14 @@ def open_parquet(files: Sequence[Path]) -> ArrowRows:
         if unpacked > max(_FREE, _MAX_RATIO * path.stat().st_size):
             raise UserError(
                 f"cannot read {path}: it has {path.stat().st_size:,} bytes, and a row group unpacks to {unpacked:,},"
-                " which is not plausible for rows of text."
+                " which is not plausible for records of text."
             )
         _plausible(path, sum(sizes), min(sizes, default=0))
         for group, size in enumerate(sizes):
             parts.append(_Part(path, sum(sizes[:group]), size, schema, _group_loader(file, group)))
         if not sizes:
             parts.append(_Part(path, 0, 0, schema, schema.empty_table().select))
-    return ArrowRows(parts)
+    return ArrowReader(parts)
 
 
 def _group_loader(file: pq.ParquetFile, group: int) -> Callable[[list[str]], pa.Table]:
@@ -112,14 +116,14 @@ def _group_loader(file: pq.ParquetFile, group: int) -> Callable[[list[str]], pa.
     return load
 
 
-def open_arrow(files: Sequence[Path]) -> ArrowRows:
-    """Rows of Arrow files, streams or not, memory-mapped. Raises `UserError` for a file that is none or is damaged."""
+def open_arrow(files: Sequence[Path]) -> ArrowReader:
+    """Records of Arrow files, streams or not, memory-mapped. Raises `UserError` for one that is none or damaged."""
     parts = []
     for path in files:
         table = read_arrow(path)
         _plausible(path, table.num_rows, 0)
         parts.append(_Part(path, 0, table.num_rows, table.schema, table.select))
-    return ArrowRows(parts)
+    return ArrowReader(parts)
 
 
 def read_arrow(path: Path) -> pa.Table:
@@ -142,11 +146,11 @@ def read_arrow(path: Path) -> pa.Table:
         return table
 
 
-def _plausible(path: Path, rows: int, least: int) -> None:
+def _plausible(path: Path, records: int, least: int) -> None:
     size = path.stat().st_size
-    if least < 0 or rows > _ROWS_PER_BYTE * size:
+    if least < 0 or records > _RECORDS_PER_BYTE * size:
         raise UserError(
-            f"cannot read {path}: its header says {rows:,} rows, but it has {size:,} bytes. It is damaged; get it"
+            f"cannot read {path}: its header says {records:,} records, but it has {size:,} bytes. It is damaged; get it"
             " again."
         )
 
@@ -175,17 +179,17 @@ def _explained(path: Path) -> Iterator[None]:
         ) from error
 
 
-def to_rows(table: pa.Table, columns: Sequence[str], origin: Path | str, first: int) -> list[dict[str, Any]]:
-    """The rows of a table as Python values; columns that it lacks are None.
+def to_records(table: pa.Table, columns: Sequence[str], origin: Path | str, first: int) -> list[dict[str, Any]]:
+    """The records of a table as Python values; columns that it lacks are None.
 
     Args:
-        table: the rows.
+        table: the records.
         columns: names, in the order wanted.
         origin: file, for messages.
-        first: number of the table's first row in it, for messages.
+        first: number of the table's first record in it, for messages.
 
     Raises:
-        UserError: a value that is no text in UTF-8 or that Python cannot hold; names file, column and row.
+        UserError: a value that is no text in UTF-8 or that Python cannot hold; names file, column and record.
     """
     values: list[Sequence[Any]] = []
     for name in columns:
@@ -200,7 +204,7 @@ def to_rows(table: pa.Table, columns: Sequence[str], origin: Path | str, first: 
         except (ValueError, OverflowError, RecursionError, NotImplementedError, pa.ArrowException) as error:
             raise _bad_value(column, decode, name, origin, first, error) from error
     return (
-        [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
+        [dict(zip(columns, record, strict=True)) for record in zip(*values, strict=True)]
         if columns
         else ([{} for _ in range(table.num_rows)])
     )
@@ -210,20 +214,20 @@ def _bad_value(
     column: pa.ChunkedArray, decode: Decoder | None, name: str, origin: Path | str, first: int, error: Exception
 ) -> UserError:
     """The first value of a column that cannot be had."""
-    row = first
+    record = first
     for i in range(len(column)):
         try:
             value = column[i].as_py()
             if decode:
                 decode(value)
         except Exception as one:  # the same that was raised for the whole column
-            row, error = first + i, one
+            record, error = first + i, one
             break
     if isinstance(error, UnicodeDecodeError):
         reason = f"the byte 0x{error.object[error.start]:02X} is not UTF-8, and bytes are read as text"
     else:
         reason = f"a value of type {column.type} that cannot be read ({error})"
-    return UserError(f"{origin}, column {name!r}, row {row + 1}: {reason}; convert the column, or leave it out.")
+    return UserError(f"{origin}, column {name!r}, record {record + 1}: {reason}; convert the column, or leave it out.")
 
 
 def _decoder(kind: pa.DataType) -> Decoder | None:

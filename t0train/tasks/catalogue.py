@@ -35,12 +35,12 @@ def task_name(dataset: str, subset: str, template_name: str) -> str:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One dataset (with one subset, if it has any): a row of the catalogue.
+    """One dataset (with one subset, if it has any): an entry of the catalogue.
 
     Attributes:
         name: the dataset's name in promptsource, e.g. `glue`.
         subset: its configuration there, e.g. `mrpc`; empty if it has none.
-        parent: dataset whose folder of rows and whose templates this one shares (ANLI's rounds share those of `anli`).
+        parent: dataset whose folder and templates this one shares (ANLI's rounds share those of `anli`).
         family: kind of task, e.g. `paraphrase`.
         stage: BASE (trained on by T0), GPT_EVAL (added by T0p), SGLUE (added by T0pp), or empty.
         held_out: BASE or BIAS_FAIRNESS if T0 was judged on it, else empty.
@@ -50,7 +50,7 @@ class Dataset:
         revision: revision there; empty for the default branch.
         train_split: split that is trained on.
         eval_split: split that is scored.
-        licence: licence of the rows as far as known.
+        licence: licence of the records as far as known.
         note: what to know before using it, e.g. how to obtain it.
     """
 
@@ -76,13 +76,13 @@ class Dataset:
 
     @property
     def folder(self) -> str:
-        """Where its rows lie below a source folder: `glue/mrpc`, or `imdb/default`."""
+        """Where its records lie below a source folder: `glue/mrpc`, or `imdb/default`."""
         name, subset = self.origin
         return f"{name}/{subset or 'default'}"
 
     @property
     def origin(self) -> tuple[str, str]:
-        """Name and subset under which its rows and its templates are filed: its parent's, or its own."""
+        """Name and subset under which its records and its templates are filed: its parent's, or its own."""
         name, _, subset = self.parent.partition("/")
         return (name, subset) if self.parent else (self.name, self.subset)
 
@@ -124,19 +124,21 @@ def read_catalogue(path: Path) -> dict[str, Dataset]:
     _check_header(header, path)
     found: dict[str, Dataset] = {}
     lines: dict[str, int] = {}
-    for line, row in records:
-        if not any(cell.strip() for cell in row):
+    for line, cells in records:
+        if not any(cell.strip() for cell in cells):
             continue
         where = f"{path}, line {line}"
-        if len(row) != len(header):
+        if len(cells) != len(header):
             raise UserError(
-                f"{where}: {len(row)} cells, but the header names {len(header)} columns; quote cells with commas."
+                f"{where}: {len(cells)} cells, but the header names {len(header)} columns; quote cells with commas."
             )
-        dataset = _dataset({name: cell.strip() for name, cell in zip(header, row, strict=True) if cell.strip()}, where)
+        dataset = _dataset(
+            {name: cell.strip() for name, cell in zip(header, cells, strict=True) if cell.strip()}, where
+        )
         if dataset.key in found:
             raise UserError(
                 f"{where}: dataset {dataset.key!r} occurs twice, first on line {lines[dataset.key]}; remove one"
-                " of the rows."
+                " of the lines."
             )
         found[dataset.key], lines[dataset.key] = dataset, line
     return found

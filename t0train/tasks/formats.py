@@ -1,7 +1,7 @@
-"""Rows in files: Parquet, Arrow, JSON lines, JSON, CSV and TSV, each read as what it is.
+"""Records in files: Parquet, Arrow, JSON lines, JSON, CSV and TSV, each read as what it is.
 
 Parquet and Arrow are read by `t0train.tasks.arrow`. A column of a CSV file is numbers or booleans only if every cell of
-it prints back unchanged. In JSON every row is its own object: a key that it lacks is not there, not null.
+it prints back unchanged. In JSON every record is its own object: a key that it lacks is not there, not null.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ FileStates = tuple[tuple[int, int, int, int], ...]
 
 
 class Reader(Protocol):
-    """Rows in some file format."""
+    """Records in some file format."""
 
     columns: Sequence[str]
-    num_rows: int
+    num_records: int
 
     def read(self, start: int, stop: int, columns: Sequence[str] | None) -> list[dict[str, Any]]:
-        """Rows `start` to `stop`."""
+        """Records `start` to `stop`."""
         ...
 
 
 def open_reader(files: Sequence[Path]) -> Reader:
-    """A reader of the rows of `files`, which are of one format, one after the other.
+    """A reader of the records of `files`, which are of one format, one after the other.
 
     Raises:
         UserError: a file that cannot be read or is not what its name says.
@@ -90,32 +90,32 @@ def _sha256(path: Path, state: tuple[int, int, int, int]) -> str:
         return file_sha256(path)
 
 
-_CHUNK = 20_000  # rows that are held as Python lists while a file is read
+_CHUNK = 20_000  # records that are held as Python lists while a file is read
 _INTEGER = "^(0|-?[1-9][0-9]*)$"
 _FLOAT = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?(e[+-][0-9]+)?$"
 
 
-class CsvRows:
-    """Rows of text files, kept as a table in memory."""
+class CsvReader:
+    """Records of text files, kept as a table in memory."""
 
     def __init__(self, table: pa.Table) -> None:
         self._table = table
         self.columns: Sequence[str] = table.column_names
-        self.num_rows: int = table.num_rows
+        self.num_records: int = table.num_rows
 
     def read(self, start: int, stop: int, columns: Sequence[str] | None) -> list[dict[str, Any]]:
-        """Rows `start` to `stop`."""
-        rows = self._table.slice(start, stop - start)
-        found: list[dict[str, Any]] = (rows if columns is None else rows.select(list(columns))).to_pylist()
+        """Records `start` to `stop`."""
+        records = self._table.slice(start, stop - start)
+        found: list[dict[str, Any]] = (records if columns is None else records.select(list(columns))).to_pylist()
         return found
 
 
-def open_csv(files: Sequence[Path]) -> CsvRows:
-    """Rows of CSV or TSV files with a header; types come from all cells of all files.
+def open_csv(files: Sequence[Path]) -> CsvReader:
+    """Records of CSV or TSV files with a header; types come from all cells of all files.
 
     Raises:
-        UserError: no header, a row of another length, a column name twice, files that differ in their columns, or what
-            `read_csv` refuses; with the line.
+        UserError: no header, a record of another length, a column name twice, files that differ in their columns, or
+            what `read_csv` refuses; with the line.
     """
     import pyarrow as pa
 
@@ -127,7 +127,7 @@ def open_csv(files: Sequence[Path]) -> CsvRows:
                 f" {', '.join(tables[0].column_names)}; the files of one split need the same header."
             )
     table = pa.concat_tables(tables)
-    return CsvRows(pa.table({name: _typed(table.column(name)) for name in table.column_names}))
+    return CsvReader(pa.table({name: _typed(table.column(name)) for name in table.column_names}))
 
 
 def _read(path: Path) -> pa.Table:
@@ -143,8 +143,8 @@ def _read(path: Path) -> pa.Table:
     header = _header(cells, path)
     schema = pa.schema([(name, pa.large_string()) for name in header])
     chunks = [
-        pa.table([pa.array(column, pa.large_string()) for column in zip(*rows, strict=True)], schema=schema)
-        for rows in _chunks(records, len(header), path)
+        pa.table([pa.array(column, pa.large_string()) for column in zip(*chunk, strict=True)], schema=schema)
+        for chunk in _chunks(records, len(header), path)
     ]
     return pa.concat_tables(chunks) if chunks else schema.empty_table()
 
@@ -203,24 +203,24 @@ def _typed(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column
 
 
-class JsonRows:
-    """Rows of JSON lines, all checked when opened and parsed again on demand: only their places are kept."""
+class JsonReader:
+    """Records of JSON lines, all checked when opened and parsed again on demand: only their places are kept."""
 
     def __init__(self, files: Sequence[_Lines | _Array]) -> None:
         self._files = files
         self._ends = list(accumulate(map(len, files)))
-        self.num_rows = self._ends[-1]
+        self.num_records = self._ends[-1]
         self.columns: Sequence[str] = list(dict.fromkeys(name for file in files for name in file.columns))
 
     def read(self, start: int, stop: int, columns: Sequence[str] | None) -> list[dict[str, Any]]:
-        """Rows `start` to `stop`; a column that a row lacks is None."""
-        rows: list[dict[str, Any]] = []
+        """Records `start` to `stop`; a column that a record lacks is None."""
+        records: list[dict[str, Any]] = []
         for file, end in zip(self._files, self._ends, strict=True):
             first = end - len(file)
             if max(start, first) < min(stop, end):
-                rows += file.read(max(start, first) - first, min(stop, end) - first)
+                records += file.read(max(start, first) - first, min(stop, end) - first)
         names = self.columns if columns is None else columns
-        return [{name: row.get(name) for name in names} for row in rows]
+        return [{name: record.get(name) for name in names} for record in records]
 
 
 class _Lines:
@@ -232,11 +232,11 @@ class _Lines:
         names: dict[str, None] = {}
         self._starts, self._ends = array("q"), array("q")  # bytes
         place = 0
-        for _, line, row in read_json_lines(path):
+        for _, line, record in read_json_lines(path):
             start, place = place, place + len(line)
-            if row is None:
+            if record is None:
                 continue
-            names.update(dict.fromkeys(row))
+            names.update(dict.fromkeys(record))
             if self._kept is not None:
                 self._kept.append(line)
             self._starts.append(start)
@@ -247,7 +247,7 @@ class _Lines:
         return len(self._starts)
 
     def read(self, start: int, stop: int) -> list[dict[str, Any]]:
-        """Rows `start` to `stop`, at least one."""
+        """Records `start` to `stop`, at least one."""
         if self._kept is not None:
             lines = self._kept[start:stop]
         else:
@@ -265,25 +265,25 @@ class _Array:
 
     def __init__(self, path: Path) -> None:
         elements = parse_json(read_text(path), str(path))
-        self._rows = [as_object(row, f"{path}, element {number}") for number, row in enumerate(elements, 1)]
-        self.columns = list(dict.fromkeys(name for row in self._rows for name in row))
+        self._records = [as_object(record, f"{path}, element {number}") for number, record in enumerate(elements, 1)]
+        self.columns = list(dict.fromkeys(name for record in self._records for name in record))
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._records)
 
     def read(self, start: int, stop: int) -> list[dict[str, Any]]:
-        """Rows `start` to `stop`."""
-        return copy.deepcopy(self._rows[start:stop])  # nobody can change what the next reader gets
+        """Records `start` to `stop`."""
+        return copy.deepcopy(self._records[start:stop])  # nobody can change what the next reader gets
 
 
-def open_json_lines(files: Sequence[Path]) -> JsonRows:
-    """Rows of files with one object a line. Raises `UserError`, with the line, for anything else."""
-    return JsonRows([_Lines(path) for path in files])
+def open_json_lines(files: Sequence[Path]) -> JsonReader:
+    """Records of files with one object a line. Raises `UserError`, with the line, for anything else."""
+    return JsonReader([_Lines(path) for path in files])
 
 
-def open_json(files: Sequence[Path]) -> JsonRows:
-    """Rows of files that are an array of objects, or JSON lines under that name, as `datasets` takes them."""
-    return JsonRows([_Array(path) if _begins_array(path) else _lines_of_json(path) for path in files])
+def open_json(files: Sequence[Path]) -> JsonReader:
+    """Records of files that are an array of objects, or JSON lines under that name, as `datasets` takes them."""
+    return JsonReader([_Array(path) if _begins_array(path) else _lines_of_json(path) for path in files])
 
 
 def _begins_array(path: Path) -> bool:

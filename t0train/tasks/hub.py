@@ -1,4 +1,4 @@
-"""Rows from the Hugging Face hub, as data files only: since `datasets` 4 no dataset script runs, and none should."""
+"""Records from the Hugging Face hub, as data files only: since `datasets` 4 no dataset script runs, and none should."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ CONVERTED = "refs/convert/parquet"  # the hub's own Parquet copy of datasets tha
 _INSTEAD = "Or put its files into a folder as <dataset>/<subset or default>/<split>.parquet and set data.source to it."
 
 
-class HubRows:
-    """Rows of a split that `datasets` has fetched into its cache."""
+class HubReader:
+    """Records of a split that `datasets` has fetched into its cache."""
 
     def __init__(self, loaded: Any, name: str) -> None:
         self._loaded, self._name = loaded.with_format("arrow"), name
         self.columns: Sequence[str] = loaded.column_names
-        self.num_rows: int = loaded.num_rows
+        self.num_records: int = loaded.num_rows
 
     def read(self, start: int, stop: int, columns: Sequence[str] | None) -> list[dict[str, Any]]:
-        """Rows `start` to `stop`."""
-        from t0train.tasks.arrow import to_rows
+        """Records `start` to `stop`."""
+        from t0train.tasks.arrow import to_records
 
         wanted = self.columns if columns is None else columns
-        return to_rows(self._loaded.select_columns(list(wanted))[start:stop], wanted, self._name, start)
+        return to_records(self._loaded.select_columns(list(wanted))[start:stop], wanted, self._name, start)
 
 
-def open_hub(dataset: Dataset, split: str) -> tuple[HubRows, str]:
-    """The rows of a split, and their identity: `datasets`' fingerprint, made of the resolved revision and the split.
+def open_hub(dataset: Dataset, split: str) -> tuple[HubReader, str]:
+    """The records of a split, and their identity: `datasets`' fingerprint, made of the resolved revision and the split.
 
     Raises:
         UserError: not on the hub, no network, gated, script-only, no such split or configuration; with what to do.
@@ -48,7 +48,7 @@ def open_hub(dataset: Dataset, split: str) -> tuple[HubRows, str]:
             loaded = datasets.load_dataset(dataset.hub_id, config, split=split, revision=dataset.revision or None)
     except Exception as error:  # the library raises a dozen types here, its own, requests', httpx', fsspec's
         raise UserError(_explain(dataset, split, error)) from error
-    return HubRows(loaded, f"{dataset.key} of the hub"), str(loaded._fingerprint)
+    return HubReader(loaded, f"{dataset.key} of the hub"), str(loaded._fingerprint)
 
 
 def _explain(dataset: Dataset, split: str, error: Exception) -> str:

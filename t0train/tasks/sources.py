@@ -1,4 +1,4 @@
-"""Rows of a dataset's split, from a folder of files or from the Hugging Face hub. No code of a dataset is ever run."""
+"""Records of a dataset's split, from a folder of files or the Hugging Face hub. No code of a dataset is ever run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _READING = 2  # raised when the same files are read as other values: what was pr
 
 @dataclass(frozen=True)
 class Watch:
-    """Tells whether the files of a split are still those that were opened, without keeping their rows in memory."""
+    """Tells whether the files of a split are still those that were opened, without keeping their records in memory."""
 
     origin: str
     split: Split
@@ -42,12 +42,12 @@ class Watch:
 
 
 class Table:
-    """The rows of one split of one dataset, or of a slice of it. Rows are read on demand.
+    """The records of one split of one dataset, or of a slice of it. Records are read on demand.
 
     Attributes:
-        split: which rows of which split these are.
+        split: which records of which split these are.
         columns: names as they come (a hyphen stays a hyphen).
-        num_rows: rows of the slice.
+        num_records: records of the slice.
         watch: tells whether the files behind it have changed since.
     """
 
@@ -63,36 +63,40 @@ class Table:
         self.columns = list(reader.columns)
         self.watch = Watch(origin, split, is_unchanged)
         self._reader, self._identity = reader, identity
-        self._start, stop = split.bounds(reader.num_rows)
-        self.num_rows = stop - self._start
-        if self.num_rows == 0:
+        self._start, stop = split.bounds(reader.num_records)
+        self.num_records = stop - self._start
+        if self.num_records == 0:
             raise UserError(
-                f"{origin}: split {split} holds no row ({split.name} has {reader.num_rows:,}); choose another slice."
+                f"{origin}: split {split} holds no record ({split.name} has {reader.num_records:,}); choose another"
+                " slice."
             )
 
     @cached_property
     def revision(self) -> str:
-        """Identity of the rows: a hash of the files' content (the hub: of the resolved revision) and the slice."""
-        revision = content_hash([_READING, self._identity(), self._start, self._start + self.num_rows])
+        """Identity of the records: a hash of the files' content (the hub: of the resolved revision) and the slice."""
+        revision = content_hash([_READING, self._identity(), self._start, self._start + self.num_records])
         self.watch.check()  # it must be the identity of what this table reads
         return revision
 
-    def rows(
+    def records(
         self, start: int = 0, stop: int | None = None, columns: Iterable[str] | None = None
     ) -> list[dict[str, Any]]:
-        """Rows `start` to `stop` of the slice, as Hugging Face's `datasets` gives them: a label is its number.
+        """Records `start` to `stop` of the slice, as Hugging Face's `datasets` gives them: a label is its number.
 
         Args:
-            start: first row.
-            stop: end, not included; default: the last row.
-            columns: read these only; default: all. Reading few of them spares much time where rows are long.
+            start: first record.
+            stop: end, not included; default: the last record.
+            columns: read these only; default: all. Reading few of them spares much time where records are long.
 
         Raises:
             UserError: the files changed since the table was opened.
         """
-        first, last = self._start + start, self._start + min(self.num_rows if stop is None else stop, self.num_rows)
+        first, last = (
+            self._start + start,
+            self._start + min(self.num_records if stop is None else stop, self.num_records),
+        )
         if not self._start <= first <= last:
-            raise IndexError(f"rows {start}:{stop} of a table of {self.num_rows} rows")
+            raise IndexError(f"records {start}:{stop} of a table of {self.num_records} records")
         try:
             return self._reader.read(first, last, None if columns is None else list(columns))
         finally:  # that a file was written to is the better message where it cannot be read for this reason
@@ -100,7 +104,7 @@ class Table:
 
 
 def open_table(dataset: Dataset, split: str, source: str) -> Table:
-    """The rows of a split.
+    """The records of a split.
 
     Args:
         dataset: which dataset.
@@ -119,7 +123,8 @@ def open_table(dataset: Dataset, split: str, source: str) -> Table:
     try:
         files = _files_of(dataset, wanted, Path(source))
     except UserError as error:
-        raise UserError(f"no rows of {dataset.key}: {error}.") from error
+        reason = str(error).rstrip(".")
+        raise UserError(f"no records of {dataset.key}: {reason}.") from error
     opened = file_states(files)
     return Table(
         open_reader(files),
@@ -152,14 +157,14 @@ def _files_of(dataset: Dataset, split: Split, source: Path) -> list[Path]:
 
 
 def no_source(source: Path) -> str:
-    """Why there can be no rows at all in a source; empty if it is a folder that holds something."""
+    """Why there can be no records at all in a source; empty if it is a folder that holds something."""
     if not source.exists():
-        return f"data.source is {str(source)!r}, but there is no such folder; give one with rows, or `hub`"
+        return f"data.source is {str(source)!r}, but there is no such folder; give one with records, or `hub`"
     if not source.is_dir():
         return f"data.source is {str(source)!r}, a file; give the folder that holds <dataset>/<subset>/<split>.parquet"
     with explain_os_errors("read", source):
         if not any(source.iterdir()):
-            return f"data.source is {str(source)!r}, an empty folder; give one with rows, or `hub`"
+            return f"data.source is {str(source)!r}, an empty folder; give one with records, or `hub`"
     return ""
 
 

@@ -16,7 +16,7 @@ _SPLIT = re.compile(r"(?P<name>\w[\w.-]*)(?:\[(?P<start>\d{0,15}):(?P<stop>\d{0,
 
 @dataclass(frozen=True)
 class Split:
-    """Rows `start` to `stop` (None: the end) of the split `name`."""
+    """Records `start` to `stop` (None: the end) of the split `name`."""
 
     name: str
     start: int = 0
@@ -27,20 +27,20 @@ class Split:
             return self.name
         return f"{self.name}[{self.start or ''}:{'' if self.stop is None else self.stop}]"
 
-    def bounds(self, rows: int) -> tuple[int, int]:
-        """First row and end of the slice in a split of `rows` rows; the two are equal when nothing is left."""
-        stop = rows if self.stop is None else min(self.stop, rows)
+    def bounds(self, records: int) -> tuple[int, int]:
+        """First record and end of the slice in a split of `records` records; the two are equal when nothing is left."""
+        stop = records if self.stop is None else min(self.stop, records)
         return min(self.start, stop), stop
 
     def overlaps(self, other: Split) -> bool:
-        """Whether some row can belong to both."""
+        """Whether some record can belong to both."""
         if self.name != other.name:
             return False
         return (other.stop is None or self.start < other.stop) and (self.stop is None or other.start < self.stop)
 
 
 def parse_split(text: str) -> Split:
-    """Read `name`, `name[a:b]`, `name[:b]` or `name[a:]`; rows count from 0, b is not included.
+    """Read `name`, `name[a:b]`, `name[:b]` or `name[a:]`; records count from 0, b is not included.
 
     Raises:
         UserError: malformed (percentages and negative numbers included), or a slice that is empty by its own numbers.
@@ -48,11 +48,11 @@ def parse_split(text: str) -> Split:
     match = _SPLIT.fullmatch(text.strip())
     if match is None:
         raise UserError(
-            f"split {text!r} cannot be read; write a name, or one with a range of rows: train, test[:100], test[100:]."
+            f"split {text!r} cannot be read; write a name, or one with a range: train, test[:100], test[100:]."
         )
     start, stop = int(match["start"] or 0), int(match["stop"]) if match["stop"] else None
     if stop is not None and start >= stop:
-        raise UserError(f"split {text!r} is empty: its first row {start} is not below its end {stop}.")
+        raise UserError(f"split {text!r} is empty: its first record {start} is not below its end {stop}.")
     return Split(match["name"], start, stop)
 
 

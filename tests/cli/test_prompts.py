@@ -21,20 +21,20 @@ templates:
     name: Only cows
     jinja: "{% if animal == 'cow' %}{{animal}} ||| {{ [1, 2, 3, 4] | choice }}{% endif %}"
 """
-ROWS = [{"animal": "pig", "label": 1}, {"animal": "cow", "label": 0}, {"animal": "cow", "label": 0}]
+RECORDS = [{"animal": "pig", "label": 1}, {"animal": "cow", "label": 0}, {"animal": "cow", "label": 0}]
 
 
 @pytest.fixture
 def barn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Options that name a folder of templates and one of rows; no collection is installed."""
+    """Options that name a folder of templates and one of records; no collection is installed."""
     monkeypatch.setenv("T0TRAIN_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("T0TRAIN_TEMPLATES", raising=False)
     (tmp_path / "templates" / "farm").mkdir(parents=True)
     (tmp_path / "templates" / "farm" / "templates.yaml").write_text(TEMPLATES)
-    (tmp_path / "rows" / "farm" / "default").mkdir(parents=True)
-    lines = "".join(json.dumps(row) + "\n" for row in ROWS)
-    (tmp_path / "rows" / "farm" / "default" / "train.jsonl").write_text(lines)
-    return ["--templates", str(tmp_path / "templates"), "--data", str(tmp_path / "rows")]
+    (tmp_path / "records" / "farm" / "default").mkdir(parents=True)
+    lines = "".join(json.dumps(record) + "\n" for record in RECORDS)
+    (tmp_path / "records" / "farm" / "default" / "train.jsonl").write_text(lines)
+    return ["--templates", str(tmp_path / "templates"), "--data", str(tmp_path / "records")]
 
 
 def run(*arguments: str) -> str:
@@ -52,18 +52,18 @@ def test_show_sets_input_target_and_choices_apart(barn: list[str]) -> None:
     output = run("show", "farm", "--template", "Sound", "--n", "2", *barn)
     assert "template | What does a {{animal}} say? ||| {{answer_choices[label]}}" in output
     assert (
-        "row 0\n   input | What does a pig say?\n  target | [b]oink[/b]\n choices | moo\n         | [b]oink[/b]"
+        "record 0\n   input | What does a pig say?\n  target | [b]oink[/b]\n choices | moo\n         | [b]oink[/b]"
         in output
     )
-    assert "row 1\n   input | What does a cow say?\n  target | moo" in output
-    assert "row 2" not in output
+    assert "record 1\n   input | What does a cow say?\n  target | moo" in output
+    assert "record 2" not in output
 
 
-def test_show_gives_json_and_counts_dropped_rows(barn: list[str]) -> None:
+def test_show_gives_json_and_counts_dropped_records(barn: list[str]) -> None:
     (document,) = run_json("show", "farm", "--template", "Only cows", "--n", "1", *barn)
     assert (document["name"], document["columns"], document["dropped"]) == ("Only cows", ["animal"], 1)
     (example,) = document["examples"]
-    assert (example["row"], example["input"], example["choices"]) == (1, "cow", None)
+    assert (example["record"], example["input"], example["choices"]) == (1, "cow", None)
     assert document == run_json("show", "farm", "--template", "Only cows", "--n", "1", *barn)[0]
     targets = {
         run_json("show", "farm", "--template", "Only cows", "--n", "1", "--seed", str(seed), *barn)[0]["examples"][0][
@@ -74,7 +74,7 @@ def test_show_gives_json_and_counts_dropped_rows(barn: list[str]) -> None:
     assert len(targets) > 1
 
 
-def test_show_without_rows_prints_all_templates(barn: list[str]) -> None:
+def test_show_without_records_prints_all_templates(barn: list[str]) -> None:
     documents = run_json("show", "farm", "--n", "0", *barn[:2])
     assert [document["name"] for document in documents] == ["Only cows", "Sound"]
     assert all("examples" not in document for document in documents)
@@ -88,7 +88,7 @@ def test_list(barn: list[str]) -> None:
     assert "moo / [b]oink[/b]" in run("list", "farm", *barn[:2])
 
 
-def test_show_says_how_many_rows_have_a_problem(barn: list[str]) -> None:
+def test_show_says_how_many_records_have_a_problem(barn: list[str]) -> None:
     path = Path(barn[3]) / "farm" / "default" / "train.jsonl"
     path.write_text("".join(json.dumps({"animal": "pig", "label": label}) + "\n" for label in ("1", "0", "oink")))
     output = run("show", "farm", "--template", "Sound", "--n", "3", *barn)
@@ -130,8 +130,8 @@ def test_bad_names_are_user_errors(barn: list[str], arguments: list[str], reason
 
 
 def test_a_missing_column_is_a_user_error(barn: list[str]) -> None:
-    rows = Path(barn[3]) / "farm" / "default" / "train.jsonl"
-    rows.write_text(rows.read_text().replace("label", "labels"))
+    records = Path(barn[3]) / "farm" / "default" / "train.jsonl"
+    records.write_text(records.read_text().replace("label", "labels"))
     with pytest.raises(UserError, match="'label': did you mean 'labels'"):
         run("show", "farm", "--template", "Sound", *barn)
 

@@ -310,7 +310,7 @@ def test_real_rows_under_real_templates(
     compared = 0
     for task in tasks:
         tokens = open_task_tokens(tmp_path / "store", task, split_of(task), vocabulary, str(real_data))
-        rows = open_table(task.dataset, split_of(task), str(real_data)).rows()
+        rows = open_table(task.dataset, split_of(task), str(real_data)).records()
         for i in range(0, len(tokens), 7):
             row = tokens.source_row(i)
             rendered = task.template.render(rows[row], derive_seed(0, task.name, row))

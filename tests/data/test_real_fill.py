@@ -31,11 +31,11 @@ def drawn_lengths(
     for task, rate in zip(mixture.tasks, mixture.rates, strict=True):
         files = sorted((real_data / task.dataset.folder).glob("*.parquet"))
         tables = [open_table(task.dataset, file.stem, str(real_data)) for file in files]
-        largest = max(tables, key=lambda table: table.num_rows, default=None)
-        if largest is None or largest.num_rows < 20:
+        largest = max(tables, key=lambda table: table.num_records, default=None)
+        if largest is None or largest.num_records < 20:
             continue
-        every = max(1, largest.num_rows // ROWS)
-        rows = [{name.replace("-", "_"): value for name, value in row.items()} for row in largest.rows()[::every]]
+        every = max(1, largest.num_records // ROWS)
+        rows = [{name.replace("-", "_"): value for name, value in row.items()} for row in largest.records()[::every]]
         batch = encode_examples([task.template.render(row) for row in rows], vocabulary, 0, ranked=False)
         if batch.num_rows:
             sides = [np.diff(batch.column(side).offsets.to_numpy()) for side in ("inputs", "targets")]

@@ -342,7 +342,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 def rendered(key: str, split: str, source: str) -> dict[tuple[str, int], Rendered]:
     """Examples by (task, row), rendered here."""
     dataset = load_catalogue()[key]
-    rows = open_table(dataset, split, source).rows()
+    rows = open_table(dataset, split, source).records()
     examples = {}
     for template in load_templates(*dataset.origin).values():
         for number, row in enumerate(rows if template.answer_choices is not None else []):
@@ -427,7 +427,7 @@ def test_a_small_model_on_real_rows_equals_ranking_the_rendered_texts(
     [task] = results.tasks
     assert len(task.prompts) == 10
     assert {prompt.rows for prompt in task.prompts} == {20}
-    rows = open_table(load_catalogue()["super_glue/rte"], "validation", str(real_data)).rows()
+    rows = open_table(load_catalogue()["super_glue/rte"], "validation", str(real_data)).records()
     templates = load_templates("super_glue", "rte")
     lines = results.scores.to_pylist()
     rendered = [templates[line["prompt"]].render(rows[line["row"]]) for line in lines]

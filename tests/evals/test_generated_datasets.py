@@ -162,7 +162,7 @@ def test_squads_answers_are_all_accepted(real_data: Path, t5_vocabulary: Path, p
     config = EvalConfig(load_suite("generation"), limit=50)
     [entry] = [entry for entry in resolve_suite(config) if entry.dataset.key == "squad_v2"]
     table = open_table(entry.dataset, entry.split, str(real_data))
-    rows = table.rows()
+    rows = table.records()
     several = 0
     for prompt in generation_prompts(entry, table, config, load_vocabulary(t5_vocabulary)):
         for number, references in zip(prompt.rows.tolist(), prompt.references, strict=True):
@@ -190,7 +190,7 @@ def wino_bias_targets(real_data: Path) -> dict[str, str]:
     for side in ("pro", "anti"):
         dataset = load_catalogue()[f"wino_bias/type1_{side}"]
         for template in load_templates(*dataset.origin).values():
-            for row in open_table(dataset, "test", str(real_data)).rows():
+            for row in open_table(dataset, "test", str(real_data)).records():
                 example = template.render(row)
                 assert example is not None
                 targets[example.input] = example.target

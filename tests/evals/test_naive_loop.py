@@ -50,7 +50,7 @@ def texts(lines: list[dict[str, Any]], source: Path) -> list[tuple[str, tuple[st
             continue
         dataset = load_catalogue()[line["dataset"]]
         if dataset.key not in rows:
-            rows[dataset.key] = open_table(dataset, line["split"], str(source)).rows()
+            rows[dataset.key] = open_table(dataset, line["split"], str(source)).records()
         template = load_templates(*dataset.origin)[line["prompt"]]
         seed = derive_seed(0, line["task"], line["row"]) if template.is_random else 0
         rendered = template.render(rows[dataset.key][line["row"]], seed)

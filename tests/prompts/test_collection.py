@@ -18,8 +18,8 @@ from pyarrow import parquet
 
 from t0train.core.errors import UserError
 from t0train.prompts import Template, list_datasets, load_templates
-from tests.prompts.plausible_rows import plausible_row
-from tests.prompts.written_rows import WRITTEN_ROWS
+from tests.prompts.plausible_records import plausible_record
+from tests.prompts.written_records import WRITTEN_RECORDS
 
 pytestmark = pytest.mark.slow
 
@@ -62,21 +62,21 @@ def attempt(function: Callable[[], Any]) -> Any:
         return RAISES
 
 
-def difference(template: Template, original: Any, row: dict[str, Any]) -> str | None:
-    """How ours differs from promptsource's on this row, or None. Where promptsource raises, ours has to."""
+def difference(template: Template, original: Any, record: dict[str, Any]) -> str | None:
+    """How ours differs from promptsource's on this record, or None. Where promptsource raises, ours has to."""
 
     def clean() -> dict[str, Any]:  # a template may change a list that it is given
-        return {name.replace("-", "_"): copy.deepcopy(value) for name, value in row.items()}
+        return {name.replace("-", "_"): copy.deepcopy(value) for name, value in record.items()}
 
     for truncate in (True, False):
         theirs = attempt(lambda: original.apply(clean(), truncate=truncate))  # noqa: B023 (called at once)
-        ours = attempt(lambda: template.render_parts(row, truncate=truncate))  # noqa: B023
+        ours = attempt(lambda: template.render_parts(record, truncate=truncate))  # noqa: B023
         if ours != theirs:
             return f"{template}, truncate={truncate}: {ours} instead of {theirs}"
     if RAISES in (theirs, ours):
         return None
     choices = original.get_answer_choices_list(clean())
-    rendered = template.render(row)
+    rendered = template.render(record)
     if rendered is None:
         kept = len(theirs) == 2 and theirs[0] != ""
         return f"{template}: dropped, promptsource gives {theirs}" if kept else None
@@ -85,31 +85,31 @@ def difference(template: Template, original: Any, row: dict[str, Any]) -> str | 
     return None
 
 
-def printed(template: Template, row: dict[str, Any]) -> bool:
+def printed(template: Template, record: dict[str, Any]) -> bool:
     try:
-        parts = template.render_parts(row)
+        parts = template.render_parts(record)
     except UserError:
         return False
     return len(parts) == 2 and all(parts)
 
 
-def generated_rows(template: Template, wanted: int = 2, most: int = 40) -> Iterator[dict[str, Any]]:
-    """The first row that was guessed, whatever comes of it, then up to `wanted` that print an input and a target."""
+def generated_records(template: Template, wanted: int = 2, most: int = 40) -> Iterator[dict[str, Any]]:
+    """The first record that was guessed, whatever comes of it, then up to `wanted` that print an input and a target."""
     found = 0
     for attempt_number in range(most):
         generator = random.Random(f"{template.uid}/{attempt_number}")
-        row = plausible_row(template.jinja, template.answer_choices, template.columns, generator)
-        prints = printed(template, row)
+        record = plausible_record(template.jinja, template.answer_choices, template.columns, generator)
+        prints = printed(template, record)
         if prints or attempt_number == 0:
-            yield row
+            yield record
         found += prints
         if found == wanted:
             return
 
 
-def written_rows(template: Template) -> list[dict[str, Any]]:
-    rows = WRITTEN_ROWS.get((template.dataset, template.subset), [])
-    return [row for row in rows if template.columns <= {name.replace("-", "_") for name in row}]
+def written_records(template: Template) -> list[dict[str, Any]]:
+    records = WRITTEN_RECORDS.get((template.dataset, template.subset), [])
+    return [record for record in records if template.columns <= {name.replace("-", "_") for name in record}]
 
 
 def test_the_collection_is_read_as_promptsource_reads_it(templates: list[Template], originals: dict[str, Any]) -> None:
@@ -141,51 +141,53 @@ def test_every_template_renders_as_promptsource_renders_it(
 ) -> None:
     compared, with_output, differences = 0, 0, []
     for template in templates:
-        rows = [*written_rows(template), *generated_rows(template)]
-        differences += [found for row in rows if (found := difference(template, originals[template.uid], row))]
+        records = [*written_records(template), *generated_records(template)]
+        differences += [found for record in records if (found := difference(template, originals[template.uid], record))]
         compared += 1
-        with_output += any(printed(template, row) for row in rows)
+        with_output += any(printed(template, record) for record in records)
     assert differences == []
     assert compared == TEMPLATES
     assert with_output == TEMPLATES  # an input and a target, not only an empty string each
 
 
 @pytest.mark.usefixtures("same_draws")
-def test_templates_render_real_rows_as_promptsource_does(
+def test_templates_render_real_records_as_promptsource_does(
     templates: list[Template], originals: dict[str, Any], real_data: Path
 ) -> None:
     compared, with_output, differences = 0, 0, []
     for template in templates:
-        rows = real_rows(real_data / template.dataset / (template.subset or "default"))
-        if not rows:
+        records = real_records(real_data / template.dataset / (template.subset or "default"))
+        if not records:
             continue
-        printing = [row for row in rows if printed(template, row)]
-        chosen = [rows[0], rows[-1], *sorted(printing, key=lambda row: -len(str(row)))[:2]]
-        differences += [found for row in chosen if (found := difference(template, originals[template.uid], row))]
+        printing = [record for record in records if printed(template, record)]
+        chosen = [records[0], records[-1], *sorted(printing, key=lambda record: -len(str(record)))[:2]]
+        differences += [found for record in chosen if (found := difference(template, originals[template.uid], record))]
         compared += 1
         with_output += bool(printing)
     assert differences == []
     assert compared > 300
-    assert with_output >= 0.9 * compared  # the others want rows that the file does not have: of one class, unlabelled
+    assert (
+        with_output >= 0.9 * compared
+    )  # the others want records that the file does not have: of one class, unlabelled
 
 
 @functools.cache
-def real_rows(folder: Path, most: int = 100) -> list[dict[str, Any]]:
-    """Rows of the largest split, spread over it."""
+def real_records(folder: Path, most: int = 100) -> list[dict[str, Any]]:
+    """Records of the largest split, spread over it."""
     files = sorted(folder.glob("*.parquet"), key=lambda path: parquet.read_metadata(path).num_rows)
     if not files:
         return []
     table = parquet.read_table(files[-1])
     taken = table.take(list(range(0, table.num_rows, max(1, table.num_rows // most))))
-    rows: list[dict[str, Any]] = taken.to_pylist()
-    return rows
+    records: list[dict[str, Any]] = taken.to_pylist()
+    return records
 
 
 def test_real_columns_pass_the_check(templates: list[Template], real_data: Path) -> None:
     checked = 0
     for template in templates:
-        if rows := real_rows(real_data / template.dataset / (template.subset or "default")):
-            template.check_columns(rows[0])
+        if records := real_records(real_data / template.dataset / (template.subset or "default")):
+            template.check_columns(records[0])
             checked += 1
     assert checked > 300
 
@@ -196,21 +198,21 @@ def test_a_seed_draws_what_promptsource_draws_after_random_seed(
     """Without stand-ins for the draws; constant lists are left out, promptsource draws from those while compiling."""
     compared, varied = 0, 0
     for template in templates:
-        if not draws_from_the_row(template.jinja):
+        if not draws_from_the_record(template.jinja):
             continue
-        for row in list(generated_rows(template))[1:]:
+        for record in list(generated_records(template))[1:]:
             outputs = []
             for seed in range(5):
                 random.seed(seed)
-                outputs.append(attempt(lambda: originals[template.uid].apply(copy.deepcopy(row))))  # noqa: B023
-                assert attempt(lambda: template.render_parts(row, seed)) == outputs[-1], template  # noqa: B023
+                outputs.append(attempt(lambda: originals[template.uid].apply(copy.deepcopy(record))))  # noqa: B023
+                assert attempt(lambda: template.render_parts(record, seed)) == outputs[-1], template  # noqa: B023
             compared += 1
             varied += any(output != outputs[0] for output in outputs)
     assert compared > 100
     assert varied > 0.5 * compared
 
 
-def draws_from_the_row(source: str) -> bool:
+def draws_from_the_record(source: str) -> bool:
     environment = jinja2.Environment()
     environment.filters.update(dict.fromkeys(("choice", "most_frequent", "highlight"), str))
     drawn = [

@@ -11,7 +11,7 @@ import pytest
 from t0train.core.errors import UserError
 from t0train.prompts import Template
 
-ROW = {
+RECORD = {
     "text": "some words " * 20,
     "words": ["some", "words"] * 50,
     "table": {"a": [1, 2], "b": "x"},
@@ -23,7 +23,7 @@ MOST_SECONDS = 4.0  # of processor time, on a machine that does other work
 
 
 def render(jinja: str, truncate: bool = True, answer_choices: str | None = None) -> Any:
-    return Template("set", "", "greedy", "uid", jinja, answer_choices).render(ROW, truncate=truncate)
+    return Template("set", "", "greedy", "uid", jinja, answer_choices).render(RECORD, truncate=truncate)
 
 
 EXPRESSIONS = [
@@ -86,7 +86,7 @@ EXPRESSIONS = [
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_an_expression_that_costs_too_much_is_refused(expression: str, truncate: bool) -> None:
     started = time.process_time()
-    with pytest.raises(UserError, match=r"template 'greedy' of set (costs too much on a row: it|.*Range too big)"):
+    with pytest.raises(UserError, match=r"template 'greedy' of set (costs too much on a record: it|.*Range too big)"):
         render("{{ (" + expression + ") }} ||| x", truncate)
     assert time.process_time() - started < MOST_SECONDS
 
@@ -165,7 +165,7 @@ STATEMENTS = [
 @pytest.mark.parametrize("statements", STATEMENTS)
 def test_loops_and_growth_are_refused(statements: str) -> None:
     started = time.process_time()
-    with pytest.raises(UserError, match=r"template 'greedy' of set (costs too much on a row: it|.*RecursionError)"):
+    with pytest.raises(UserError, match=r"template 'greedy' of set (costs too much on a record: it|.*RecursionError)"):
         render(statements + "{{text}} ||| x", truncate=False)
     assert time.process_time() - started < MOST_SECONDS
 
@@ -199,7 +199,7 @@ def test_answer_choices_that_cost_too_much_are_refused() -> None:
 
 
 def test_the_reason_is_said() -> None:
-    with pytest.raises(UserError, match=r"'greedy' of set costs too much on a row: .*40 million characters"):
+    with pytest.raises(UserError, match=r"'greedy' of set costs too much on a record: .*40 million characters"):
         render("{{ (text * 10 ** 8) }} ||| x")
 
 
@@ -232,7 +232,7 @@ def test_only_the_usual_encodings_are_known(codec: str) -> None:
 def test_a_message_stays_short_whatever_it_is_about() -> None:
     jinja = {
         "reads columns": "".join("{{ " + f"column{i}" + " }}" for i in range(400)) + " ||| x",
-        "fails on a row": "{{ table." + "a" * 20_000 + ".b.c }} ||| x",
+        "fails on a record": "{{ table." + "a" * 20_000 + ".b.c }} ||| x",
         "not valid Jinja": "{{ text | " + "a" * 20_000 + " }} ||| x",
     }
     for reason, source in jinja.items():

@@ -10,8 +10,8 @@ import pytest
 from t0train.prompts import Note, Rendered, Template, describe_notes
 
 
-def render(jinja: str, row: dict[str, Any], answer_choices: str | None = None, truncate: bool = True) -> Rendered:
-    rendered = Template("set", "", "a name", "uid", jinja, answer_choices).render(row, truncate=truncate)
+def render(jinja: str, record: dict[str, Any], answer_choices: str | None = None, truncate: bool = True) -> Rendered:
+    rendered = Template("set", "", "a name", "uid", jinja, answer_choices).render(record, truncate=truncate)
     assert rendered is not None
     return rendered
 
@@ -49,24 +49,24 @@ def test_an_index_written_in_the_template_is_its_authors_business() -> None:
 @pytest.mark.parametrize(
     ("expression", "text"),
     [
-        ("row.txt", ""),
-        ("row['txt']", ""),
-        ("nowhere | default(row.txt)", ""),
-        ("row.txt ~ '!'", "!"),
-        ("row.txt if 1 else 'x'", ""),
+        ("record.txt", ""),
+        ("record['txt']", ""),
+        ("nowhere | default(record.txt)", ""),
+        ("record.txt ~ '!'", "!"),
+        ("record.txt if 1 else 'x'", ""),
         ("items[7]", ""),
-        ("row.txt | string", ""),
-        ("'x' ~ 'y' if 0 else row.txt", ""),
-        ("'x' + (row.txt | string)", "x"),
-        ("row.txt | trim", ""),
-        ("row.txt | upper | replace('a', 'b') | trim", ""),
-        ("[row.txt] | join", ""),
-        ("'%s' | format(row.txt)", ""),
+        ("record.txt | string", ""),
+        ("'x' ~ 'y' if 0 else record.txt", ""),
+        ("'x' + (record.txt | string)", "x"),
+        ("record.txt | trim", ""),
+        ("record.txt | upper | replace('a', 'b') | trim", ""),
+        ("[record.txt] | join", ""),
+        ("'%s' | format(record.txt)", ""),
     ],
 )
 def test_a_field_that_does_not_exist_is_noted_where_it_is_printed(expression: str, text: str, truncate: bool) -> None:
-    row = {"row": {"text": "t"}, "items": ["i"]}
-    rendered = render("a {{ " + expression + " }}. ||| b", row, truncate=truncate)
+    record = {"record": {"text": "t"}, "items": ["i"]}
+    rendered = render("a {{ " + expression + " }}. ||| b", record, truncate=truncate)
     assert rendered.input == f"a {text}."
     assert rendered.notes == {Note.UNDEFINED}
 
@@ -75,18 +75,18 @@ def test_a_field_that_does_not_exist_is_noted_where_it_is_printed(expression: st
 @pytest.mark.parametrize(
     ("expression", "text"),
     [
-        ("row.null", "None"),
-        ("row.null ~ '!'", "None!"),
-        ("row", "{'null': None, 'text': 't'}"),
-        ("[1, [row.null]]", "[1, [None]]"),
-        ("row.null if 1 else 'x'", "None"),
-        ("row.null | upper", "NONE"),
-        ("[row.null, 1] | join('+')", "None+1"),
-        ("'<{}>'.format(row.null)", "<None>"),
+        ("record.null", "None"),
+        ("record.null ~ '!'", "None!"),
+        ("record", "{'null': None, 'text': 't'}"),
+        ("[1, [record.null]]", "[1, [None]]"),
+        ("record.null if 1 else 'x'", "None"),
+        ("record.null | upper", "NONE"),
+        ("[record.null, 1] | join('+')", "None+1"),
+        ("'<{}>'.format(record.null)", "<None>"),
     ],
 )
 def test_a_null_is_noted_where_it_is_printed(expression: str, text: str, truncate: bool) -> None:
-    rendered = render("a {{ " + expression + " }} ||| b", {"row": {"null": None, "text": "t"}}, truncate=truncate)
+    rendered = render("a {{ " + expression + " }} ||| b", {"record": {"null": None, "text": "t"}}, truncate=truncate)
     assert rendered.input == f"a {text}"
     assert rendered.notes == {Note.NULL}
 
@@ -94,25 +94,25 @@ def test_a_null_is_noted_where_it_is_printed(expression: str, text: str, truncat
 @pytest.mark.parametrize(
     "expression",
     [
-        "row.text",
-        "row.null or 'x'",
-        "row.txt or 'x'",
-        "row.txt | default('x')",
-        "'x' if row.null is none else 'y'",
-        "'x' if row.txt is defined else 'y'",
-        "row.none_such | length",
-        "'x' if row.null | lower == 'a' else 'y'",
-        "'x' if row.txt | trim else 'y'",
-        "'x' if row.txt",
-        "'x' if row.text else ('y' if row.null)",
-        "('x' if row.txt) | upper",
-        "row.word",
+        "record.text",
+        "record.null or 'x'",
+        "record.txt or 'x'",
+        "record.txt | default('x')",
+        "'x' if record.null is none else 'y'",
+        "'x' if record.txt is defined else 'y'",
+        "record.none_such | length",
+        "'x' if record.null | lower == 'a' else 'y'",
+        "'x' if record.txt | trim else 'y'",
+        "'x' if record.txt",
+        "'x' if record.text else ('y' if record.null)",
+        "('x' if record.txt) | upper",
+        "record.word",
         "0 or ''",
     ],
 )
 def test_what_is_tested_or_replaced_is_not_noted(expression: str) -> None:
-    row = {"row": {"null": None, "text": "t", "word": "None"}}
-    assert render("a {{ " + expression + " }} ||| b", row).notes == set()
+    record = {"record": {"null": None, "text": "t", "word": "None"}}
+    assert render("a {{ " + expression + " }} ||| b", record).notes == set()
 
 
 def test_a_null_among_the_choices_or_as_the_target_is_noted() -> None:
@@ -137,7 +137,7 @@ def test_a_target_that_shows_nothing_is_noted(text: str) -> None:
     assert render("x ||| {{t}}", {"t": " \u00a0\t"}).notes == {Note.NO_LABEL}
 
 
-def test_notes_belong_to_their_row_and_are_no_part_of_equality() -> None:
+def test_notes_belong_to_their_record_and_are_no_part_of_equality() -> None:
     assert label("1").notes
     assert not label(1).notes
     assert label(-1) == label(1)

@@ -1,4 +1,4 @@
-"""Rendering is a function of the row: it prints data and nothing else, and leaves the row as it is."""
+"""Rendering is a function of the record: it prints data and nothing else, and leaves the record as it is."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make(jinja: str, answer_choices: str | None = None) -> Template:
     return Template("set", "", "a name", "uid", jinja, answer_choices)
 
 
-def fresh_row() -> dict[str, Any]:
+def fresh_record() -> dict[str, Any]:
     return {
         "l": ["p", "q", ["r", {"s": "t"}]],
         "d": {"a": ["u"], "b": {"c": "v"}, "pop": "w"},
@@ -41,18 +41,16 @@ def test_a_field_named_like_a_method_gives_the_field(name: str, spelling: str) -
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_field_named_like_a_method_deep_inside(name: str) -> None:
-    row = {"rows": [{"cell": {name: "one"}}, {"cell": {name: "two"}}]}
-    jinja = (
-        "{% for row in rows %}{{ row.cell.NAME }} {% endfor %}{{ rows | map(attribute='cell.NAME') | join('+') }} ||| x"
-    )
-    assert make(jinja.replace("NAME", name)).render(row) == Rendered("one two one+two", "x", None)
+    record = {"list": [{"cell": {name: "one"}}, {"cell": {name: "two"}}]}
+    jinja = "{% for x in list %}{{ x.cell.NAME }} {% endfor %}{{ list | map(attribute='cell.NAME') | join('+') }} ||| x"
+    assert make(jinja.replace("NAME", name)).render(record) == Rendered("one two one+two", "x", None)
 
 
 def test_methods_that_are_called_are_methods_whatever_fields_there_are() -> None:
-    row = {"d": {"items": "field", "keys": "k"}, "t": "a b", "l": ["x", "y", "x"]}
+    record = {"d": {"items": "field", "keys": "k"}, "t": "a b", "l": ["x", "y", "x"]}
     loop = "{% for k, v in d.items() %}{{k}}={{v}} {% endfor %}"
     jinja = loop + "{{ t.split()[1] }}{{ t.replace('a', 'c') }} ||| {{ l.count('x') }}"
-    assert make(jinja).render(row) == Rendered("items=field keys=k bc b", "2", None)
+    assert make(jinja).render(record) == Rendered("items=field keys=k bc b", "2", None)
 
 
 @pytest.mark.parametrize("truncate", [True, False])
@@ -83,9 +81,9 @@ def test_printing_what_is_no_data_is_refused_by_template_and_expression(
 ) -> None:
     template = make("{{ t }}\n{{  " + expression + " }} ||| x")
     with pytest.raises(UserError) as refused:
-        template.render(fresh_row(), truncate=truncate)
+        template.render(fresh_record(), truncate=truncate)
     message = str(refused.value)
-    assert message.startswith("template 'a name' of set fails on a row:")
+    assert message.startswith("template 'a name' of set fails on a record:")
     assert f"`{expression}` prints " in message
     assert found in message
 
@@ -112,8 +110,8 @@ def test_printing_what_is_no_data_is_refused_by_template_and_expression(
 )
 def test_a_method_does_not_become_text_in_any_other_way(expression: str) -> None:
     template = make("{% macro macro() %}{% endmacro %}{{ " + expression + " }} ||| x")
-    with pytest.raises(UserError, match="fails on a row"):
-        template.render(fresh_row())
+    with pytest.raises(UserError, match="fails on a record"):
+        template.render(fresh_record())
 
 
 @pytest.mark.parametrize(
@@ -155,9 +153,9 @@ def test_data_that_mention_an_address_are_data() -> None:
     ],
 )
 def test_what_is_another_value_in_another_process_is_refused(expression: str) -> None:
-    row = {"when": datetime.datetime(2020, 1, 2), "d": {"a": 1, "b": 2, "c": 3}, "e": {"c": 4}}
+    record = {"when": datetime.datetime(2020, 1, 2), "d": {"a": 1, "b": 2, "c": 3}, "e": {"c": 4}}
     with pytest.raises(UserError, match="'a name' of set"):
-        make("{{ " + expression + " }} ||| x").render(row)
+        make("{{ " + expression + " }} ||| x").render(record)
 
 
 @pytest.mark.slow
@@ -244,9 +242,9 @@ STATEMENTS = [
 ]
 
 
-def render_or_refuse(template: Template, row: dict[str, Any]) -> Any:
+def render_or_refuse(template: Template, record: dict[str, Any]) -> Any:
     try:
-        return template.render(row)
+        return template.render(record)
     except UserError as error:
         return str(error)
 
@@ -257,24 +255,24 @@ def render_or_refuse(template: Template, row: dict[str, Any]) -> Any:
     changes=st.lists(st.tuples(st.sampled_from(CHANGES), st.sampled_from(STATEMENTS)), min_size=1, max_size=3),
     in_choices=st.booleans(),
 )
-def test_no_template_changes_a_row(changes: list[tuple[str, str]], in_choices: bool) -> None:
+def test_no_template_changes_a_record(changes: list[tuple[str, str]], in_choices: bool) -> None:
     source = "".join(statement.format(change) for change, statement in changes)
     template = make("{{ l }} ||| x", source + "a ||| b") if in_choices else make(source + "{{ l }} ||| x", "a ||| b")
-    row = fresh_row()
-    first = render_or_refuse(template, row)
-    assert row == fresh_row()
-    assert render_or_refuse(template, row) == first
-    unchanged = make("{{ l }}{{ d }} ||| x").render(row)
+    record = fresh_record()
+    first = render_or_refuse(template, record)
+    assert record == fresh_record()
+    assert render_or_refuse(template, record) == first
+    unchanged = make("{{ l }}{{ d }} ||| x").render(record)
     assert unchanged is not None
-    assert unchanged.input == f"{fresh_row()['l']}{fresh_row()['d']}"
+    assert unchanged.input == f"{fresh_record()['l']}{fresh_record()['d']}"
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_no_spelling_changes_a_row(change: str) -> None:
-    row = fresh_row()
+def test_no_spelling_changes_a_record(change: str) -> None:
+    record = fresh_record()
     for statement in STATEMENTS:
-        render_or_refuse(make(statement.format(change) + "{{ l }} ||| x", "a ||| b"), row)
-        assert row == fresh_row()
+        render_or_refuse(make(statement.format(change) + "{{ l }} ||| x", "a ||| b"), record)
+        assert record == fresh_record()
 
 
 def test_choices_cannot_be_changed_by_the_prompt() -> None:

@@ -39,23 +39,23 @@ def test_choices_are_split_stripped_and_unprotected() -> None:
     assert template.render_parts({"a": "p|||q", "n": 1}) == ["Pick from p", "q, b, c", "b"]
 
 
-def test_an_empty_target_is_no_label_and_an_empty_input_drops_the_row() -> None:
+def test_an_empty_target_is_no_label_and_an_empty_input_drops_the_record() -> None:
     template = make("{{a}} ||| {{b}}")
     assert template.render({"a": "x", "b": " "}) == Rendered("x", "<NO LABEL>", None)
     assert template.render({"a": " \n", "b": "y"}) is None
 
 
 @pytest.mark.parametrize("jinja", ["{% if a == 1 %}{{a}} ||| x{% endif %}", "only an input {{a}}", "{{a}} ||| b ||| c"])
-def test_rows_without_exactly_two_parts_are_dropped(jinja: str) -> None:
+def test_records_without_exactly_two_parts_are_dropped(jinja: str) -> None:
     assert make(jinja).render({"a": 2}) is None
 
 
 def test_hyphens_of_column_names_become_underscores() -> None:
     template = make("{{text}} ||| {{answer_choices[label_coarse]}}", "num ||| loc")
-    row = {"label-coarse": 1, "text": "Where?"}
-    assert template.render(row) == Rendered("Where?", "loc", ("num", "loc"))
+    record = {"label-coarse": 1, "text": "Where?"}
+    assert template.render(record) == Rendered("Where?", "loc", ("num", "loc"))
     assert template.columns == {"text", "label_coarse"}
-    template.check_columns(row)
+    template.check_columns(record)
 
 
 # Truncation: jinja's truncate(2048) leaves 2048 + 5 characters alone, and otherwise keeps 2045, up to the last blank.
@@ -105,9 +105,9 @@ def test_zip_and_highlight() -> None:
 
 @pytest.mark.parametrize("jinja", ["{{ a | choice }} ||| x", "{{ a | random }} ||| x", "{{ a[0:3] | choice }} ||| x"])
 def test_draws_depend_on_the_seed_alone(jinja: str) -> None:
-    template, row = make(jinja), {"a": ["p", "q", "r"]}
-    drawn = [template.render_parts(row, seed)[0] for seed in range(40)]
-    assert drawn == [template.render_parts(row, seed)[0] for seed in range(40)]
+    template, record = make(jinja), {"a": ["p", "q", "r"]}
+    drawn = [template.render_parts(record, seed)[0] for seed in range(40)]
+    assert drawn == [template.render_parts(record, seed)[0] for seed in range(40)]
     assert set(drawn) == {"p", "q", "r"}
 
 
@@ -125,12 +125,12 @@ def test_fixed_choices() -> None:
     assert make("{{a}}").fixed_choices is None
 
 
-def test_a_template_cannot_change_the_row() -> None:
-    row = {"a": ["p", "q"], "b": {"k": ["r"]}}
-    before = copy.deepcopy(row)
+def test_a_template_cannot_change_the_record() -> None:
+    record = {"a": ["p", "q"], "b": {"k": ["r"]}}
+    before = copy.deepcopy(record)
     template = make("{{ a.pop() }} {{ b['k'].append('s') or b['k'] | join }} ||| {{ a | length }}")
-    assert template.render(row) == template.render(row) == Rendered("q rs", "1", None)
-    assert row == before
+    assert template.render(record) == template.render(record) == Rendered("q rs", "1", None)
+    assert record == before
 
 
 def test_a_rendered_template_can_be_pickled() -> None:
@@ -173,8 +173,8 @@ def test_a_column_with_a_fallback_may_be_missing() -> None:
     assert template.render({"a": "1"}) == Rendered("1none", "x", None)
 
 
-def test_a_row_that_the_template_fails_on_is_named() -> None:
-    with pytest.raises(UserError, match=r"'a name' of set/part fails on a row: .*no attribute 'key'.*a=7"):
+def test_a_record_that_the_template_fails_on_is_named() -> None:
+    with pytest.raises(UserError, match=r"'a name' of set/part fails on a record: .*no attribute 'key'.*a=7"):
         make("{{ a.key.deeper }} ||| x").render({"a": 7})
 
 
@@ -194,7 +194,7 @@ def test_invalid_jinja_is_refused_by_name(jinja: str, reason: str) -> None:
     ["''.__class__.__mro__", "zip.__globals__['x']", "a.__class__.__subclasses__()", "range(10 ** 9) | list"],
 )
 def test_templates_run_in_a_sandbox(expression: str) -> None:
-    with pytest.raises(UserError, match="fails on a row"):
+    with pytest.raises(UserError, match="fails on a record"):
         make("{{ " + expression + " }} ||| x").render({"a": "text"})
 
 
@@ -216,12 +216,12 @@ def test_columns_are_chosen_by_their_names_in_templates() -> None:
 
 
 def test_two_columns_of_one_name_in_templates_are_refused() -> None:
-    row = {"a-b": 1, "a_b": 2, "c": 3}
+    record = {"a-b": 1, "a_b": 2, "c": 3}
     with pytest.raises(UserError, match="'a-b' and 'a_b' are both 'a_b'"):
-        make("{{a_b}} ||| x").check_columns(row)
+        make("{{a_b}} ||| x").check_columns(record)
     with pytest.raises(UserError, match="'a-b' and 'a_b' are both 'a_b'"):
-        make("{{a_b}} ||| x").render(row)
-    assert make("{{c}} ||| x").render(row) == Rendered("3", "x", None)
+        make("{{a_b}} ||| x").render(record)
+    assert make("{{c}} ||| x").render(record) == Rendered("3", "x", None)
 
 
 def test_a_text_that_is_marked_as_safe_is_formatted_as_jinja_does() -> None:

@@ -21,7 +21,7 @@ MINE = Dataset("mine")
 
 
 def write(folder: Path, table: pa.Table, name: str = "train.parquet", size: int = 3) -> Path:
-    """Write a table in groups of `size` rows; `.stream` in the name of an Arrow file chooses the stream format."""
+    """Write a table in groups of `size` records; `.stream` in the name of an Arrow file chooses the stream format."""
     path = folder / "mine" / "default" / name.replace(".stream", "")
     path.parent.mkdir(parents=True, exist_ok=True)
     if name.endswith(".parquet"):
@@ -58,7 +58,7 @@ def test_bytes_are_text_at_any_depth(tmp_path: Path, kind: pa.DataType, name: st
         }
     )
     write(tmp_path, table, name)
-    assert opened(tmp_path).rows() == [
+    assert opened(tmp_path).records() == [
         {
             "plain": text,
             "list": [text, "b"],
@@ -77,11 +77,11 @@ def test_bytes_that_are_not_utf_8_are_refused_where_they_are_read(tmp_path: Path
     table = pa.table({"id": range(6), "raw": raw, "deep": [[{"x": one}] for one in raw]})
     write(tmp_path, table, name)
     found = opened(tmp_path)
-    assert found.rows(columns=["id"]) == [{"id": i} for i in range(6)]  # an image that nobody reads does not matter
-    assert found.rows(0, 4, ["raw"])[3] == {"raw": "four"}
+    assert found.records(columns=["id"]) == [{"id": i} for i in range(6)]  # an image that nobody reads does not matter
+    assert found.records(0, 4, ["raw"])[3] == {"raw": "four"}
     for column in ("raw", "deep"):
-        with pytest.raises(UserError, match=rf"train\.\w+, column '{column}', row 5: the byte 0xE9 is not UTF-8"):
-            found.rows(columns=[column])
+        with pytest.raises(UserError, match=rf"train\.\w+, column '{column}', record 5: the byte 0xE9 is not UTF-8"):
+            found.records(columns=[column])
 
 
 def test_text_columns_with_other_bytes_are_refused(tmp_path: Path) -> None:
@@ -90,8 +90,8 @@ def test_text_columns_with_other_bytes_are_refused(tmp_path: Path) -> None:
         pa.string(), 2, [None, pa.py_buffer(b"\0\0\0\0\3\0\0\0\7\0\0\0"), pa.py_buffer(b"onecaf\xe9")]
     )
     write(tmp_path, pa.table({"text": bad}))
-    with pytest.raises(UserError, match="column 'text', row 2: the byte 0xE9 is not UTF-8"):
-        opened(tmp_path).rows()
+    with pytest.raises(UserError, match="column 'text', record 2: the byte 0xE9 is not UTF-8"):
+        opened(tmp_path).records()
     write(tmp_path / "arrow", pa.table({"text": bad}), "train.arrow")
     with pytest.raises(UserError, match="Invalid UTF8"):
         opened(tmp_path / "arrow")
@@ -110,8 +110,8 @@ def test_other_values_are_what_datasets_shows(tmp_path: Path, name: str) -> None
         }
     )
     write(tmp_path, table, name)
-    rows = opened(tmp_path).rows()
-    assert [str(value) for value in rows[0].values()] == [
+    records = opened(tmp_path).records()
+    assert [str(value) for value in records[0].values()] == [
         "12.50",
         "2021-10-15",
         "2021-10-15 07:05:00",
@@ -119,7 +119,7 @@ def test_other_values_are_what_datasets_shows(tmp_path: Path, name: str) -> None
         "0.0",
         "a",
     ]
-    assert [type(row["label"]) for row in rows] == [
+    assert [type(record["label"]) for record in records] == [
         float,
         float,
         type(None),
@@ -130,24 +130,24 @@ def test_other_values_are_what_datasets_shows(tmp_path: Path, name: str) -> None
         return
     path = str(tmp_path / "mine" / "default" / "train.parquet")
     oracle = datasets.load_dataset("parquet", data_files=[path], split="train", cache_dir=str(tmp_path / "cache"))
-    assert rows == list(oracle)
+    assert records == list(oracle)
 
 
 def test_a_value_that_python_cannot_hold_is_named(tmp_path: Path) -> None:
     days = pa.array([0, 1, 10_000_000], pa.int32()).cast(pa.date32())  # some year 29,000
     write(tmp_path, pa.table({"day": days}), size=2)
-    with pytest.raises(UserError, match=r"train\.parquet, column 'day', row 3: a value of type date32"):
-        opened(tmp_path).rows()
+    with pytest.raises(UserError, match=r"train\.parquet, column 'day', record 3: a value of type date32"):
+        opened(tmp_path).records()
 
 
-def test_a_row_is_as_its_own_file_has_it(tmp_path: Path) -> None:
+def test_a_record_is_as_its_own_file_has_it(tmp_path: Path) -> None:
     """Whatever is read with it: a whole number in one file and a float in the next."""
     write(tmp_path, pa.table({"x": [1, 2]}), "train-00000-of-00002.parquet")
     write(tmp_path, pa.table({"x": [3.5], "y": ["only here"]}), "train-00001-of-00002.parquet")
     table = opened(tmp_path)
-    assert [str(row["x"]) for row in table.rows()] == ["1", "2", "3.5"]
-    assert [str(table.rows(i, i + 1)[0]["x"]) for i in range(3)] == ["1", "2", "3.5"]
-    assert [row["y"] for row in table.rows()] == [None, None, "only here"]
+    assert [str(record["x"]) for record in table.records()] == ["1", "2", "3.5"]
+    assert [str(table.records(i, i + 1)[0]["x"]) for i in range(3)] == ["1", "2", "3.5"]
+    assert [record["y"] for record in table.records()] == [None, None, "only here"]
 
 
 def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ import sys
 from t0train.core.errors import UserError
 from t0train.tasks import Dataset, open_table
 try:
-    print(open_table(Dataset("mine"), "train", sys.argv[1]).rows())
+    print(open_table(Dataset("mine"), "train", sys.argv[1]).records())
 except UserError as error:
     print("refused:", error)
 """
@@ -199,7 +199,7 @@ def test_files_cut_anywhere_are_refused(tmp_path: Path, name: str) -> None:
     for length in sorted({*range(9, len(content), 97), *range(len(content) - 24, len(content))}):
         path.write_bytes(content[:length])
         with pytest.raises(UserError, match="cannot read"):
-            opened(tmp_path).rows()
+            opened(tmp_path).records()
 
 
 @FORMATS
@@ -231,7 +231,7 @@ def test_row_groups_that_unpack_to_absurdly_much_are_refused(tmp_path: Path, mon
     path = tmp_path / "mine" / "default" / "train.parquet"
     path.parent.mkdir(parents=True)
     pq.write_table(pa.table({"text": ["0" * (8 << 20)]}), path, compression="zstd", use_dictionary=False)
-    assert len(opened(tmp_path).rows()[0]["text"]) == 8 << 20
+    assert len(opened(tmp_path).records()[0]["text"]) == 8 << 20
     monkeypatch.setattr("t0train.tasks.arrow._FREE", 1 << 20)
     with pytest.raises(UserError, match=r"a row group unpacks to 8,\d\d\d,\d\d\d"):
         open_parquet([path])
@@ -244,4 +244,4 @@ def test_checksums_of_pages_are_compared(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["the first", "the second"]}), path, **options)
     path.write_bytes(path.read_bytes().replace(b"the first", b"the worst"))
     with pytest.raises(UserError, match=r"cannot read .*damaged"):
-        opened(tmp_path).rows()
+        opened(tmp_path).records()

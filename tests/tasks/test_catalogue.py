@@ -25,7 +25,7 @@ def test_held_out_datasets_are_the_eleven_columns_of_the_papers_table() -> None:
     }
 
 
-def test_anli_rounds_share_rows_folder_and_templates_and_add_up_to_anli() -> None:
+def test_anli_rounds_share_records_folder_and_templates_and_add_up_to_anli() -> None:
     catalogue = load_catalogue()
     rounds = [catalogue[f"anli/r{number}"] for number in (1, 2, 3)]
     assert [(r.folder, r.origin) for r in rounds] == [("anli/default", ("anli", ""))] * 3
@@ -57,9 +57,9 @@ def test_task_names_are_t0s(dataset: str, subset: str, template: str, name: str)
 
 def test_a_users_file_adds_datasets_and_replaces_known_ones(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
-    path.write_text('name,subset,train_size,note\nmine,de,1200,"rows, ours"\nimdb,,77,\n\n', encoding="utf-8")
+    path.write_text('name,subset,train_size,note\nmine,de,1200,"records, ours"\nimdb,,77,\n\n', encoding="utf-8")
     catalogue = load_catalogue(path)
-    assert catalogue["mine/de"] == Dataset("mine", "de", train_size=1200, note="rows, ours")
+    assert catalogue["mine/de"] == Dataset("mine", "de", train_size=1200, note="records, ours")
     assert catalogue["mine/de"].folder == "mine/de"
     assert (catalogue["imdb"].train_size, catalogue["imdb"].stage) == (77, "")
     assert catalogue["trec"] == load_catalogue()["trec"]

@@ -24,7 +24,7 @@ def read(folder: Path, content: str | bytes, name: str = "train.csv") -> list[di
     path = folder / "mine" / "default" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return open_table(MINE, "train", str(folder)).rows()
+    return open_table(MINE, "train", str(folder)).records()
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def read(folder: Path, content: str | bytes, name: str = "train.csv") -> list[di
 def test_a_column_is_typed_only_if_every_cell_prints_back(tmp_path: Path, cells: list[str], values: list[Any]) -> None:
     stream = io.StringIO()
     csv.writer(stream).writerows([["text", "cell"], *(["x", cell] for cell in cells)])
-    found = [row["cell"] for row in read(tmp_path, stream.getvalue())]
+    found = [record["cell"] for record in read(tmp_path, stream.getvalue())]
     assert [(type(cell), cell) for cell in found] == [(type(value), value) for value in values]
     assert [str(cell) for cell in found] == cells
 
@@ -89,18 +89,18 @@ def test_every_cell_prints_as_it_was_written(
     stream = io.StringIO(newline="")
     names = [f"c{number}" for number in range(len(columns))]
     csv.writer(stream, quoting=csv.QUOTE_ALL).writerows([names, *zip(*columns, strict=True)])
-    rows = read(tmp_path_factory.mktemp("cells"), stream.getvalue())
-    assert [[str(row[name]) for row in rows] for name in names] == columns
+    records = read(tmp_path_factory.mktemp("cells"), stream.getvalue())
+    assert [[str(record[name]) for record in records] for name in names] == columns
 
 
-def test_types_come_from_all_rows_and_all_files(tmp_path: Path) -> None:
-    rows = read(tmp_path, "answer\n" + "1\n" * 50_000 + "both\n")
-    assert (len(rows), rows[0], rows[-1]) == (50_001, {"answer": "1"}, {"answer": "both"})
+def test_types_come_from_all_records_and_all_files(tmp_path: Path) -> None:
+    records = read(tmp_path, "answer\n" + "1\n" * 50_000 + "both\n")
+    assert (len(records), records[0], records[-1]) == (50_001, {"answer": "1"}, {"answer": "both"})
     shards = tmp_path / "shards" / "mine" / "default"
     shards.mkdir(parents=True)
     (shards / "train-00000-of-00002.csv").write_text("zip\n12345\n")
     (shards / "train-00001-of-00002.csv").write_text("zip\n02134\n")
-    assert open_table(MINE, "train", str(tmp_path / "shards")).rows() == [{"zip": "12345"}, {"zip": "02134"}]
+    assert open_table(MINE, "train", str(tmp_path / "shards")).records() == [{"zip": "12345"}, {"zip": "02134"}]
     (shards / "train-00001-of-00002.csv").write_text("zap\n02134\n")
     with pytest.raises(UserError, match=r"00001-of-00002\.csv has the columns zap, but .* has zip"):
         open_table(MINE, "train", str(tmp_path / "shards"))
@@ -115,10 +115,10 @@ def test_line_ends_marks_quotes_and_blank_lines(tmp_path: Path, end: str, mark: 
 
 
 def test_tsv_and_compressed_files(tmp_path: Path) -> None:
-    rows = [{"text": "a, b", "label": 1}]
-    assert read(tmp_path / "tsv", "text\tlabel\na, b\t1\n", "train.tsv") == rows
-    assert read(tmp_path / "gz", gzip.compress(b'text,label\n"a, b",1\n'), "train.csv.gz") == rows
-    assert read(tmp_path / "both", gzip.compress(b"\xef\xbb\xbftext\tlabel\na, b\t1\n"), "train.tsv.gz") == rows
+    records = [{"text": "a, b", "label": 1}]
+    assert read(tmp_path / "tsv", "text\tlabel\na, b\t1\n", "train.tsv") == records
+    assert read(tmp_path / "gz", gzip.compress(b'text,label\n"a, b",1\n'), "train.csv.gz") == records
+    assert read(tmp_path / "both", gzip.compress(b"\xef\xbb\xbftext\tlabel\na, b\t1\n"), "train.tsv.gz") == records
 
 
 def test_the_index_that_pandas_writes_has_pandas_name_for_it(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_bombs_and_damaged_archives_are_refused(tmp_path: Path) -> None:
         read(tmp_path / "cut", gzip.compress(b"text\nword\n" * 99)[:-9], "train.csv.gz")
 
 
-ROWS: list[dict[str, Any]] = [
+RECORDS: list[dict[str, Any]] = [
     {"q": "first", "options": {"A": "x", "B": "y"}, "tags": [{"k": None}, {}], "n": 10**30, "mixed": 1},
     {"q": "zweite ≠", "options": {"A": "x", "C": None, "D": "w"}, "tags": [], "n": -0.5, "mixed": "one"},
     {"q": None, "options": {}, "tags": [], "n": None, "mixed": [True]},
@@ -181,51 +181,51 @@ def opened(folder: Path, content: str | bytes, name: str = "train.jsonl") -> Tab
     return open_table(MINE, "train", str(folder))
 
 
-def lines(rows: list[dict[str, Any]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+def lines(records: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("train.jsonl", lines(ROWS)),
-        ("train.jsonl", "\n" + lines(ROWS).replace("\n", "\r\n\r\n").rstrip()),
-        ("train.json", lines(ROWS)),
-        ("train.json", json.dumps(ROWS, indent=2)),
+        ("train.jsonl", lines(RECORDS)),
+        ("train.jsonl", "\n" + lines(RECORDS).replace("\n", "\r\n\r\n").rstrip()),
+        ("train.json", lines(RECORDS)),
+        ("train.json", json.dumps(RECORDS, indent=2)),
     ],
 )
-def test_rows_are_the_objects(tmp_path: Path, name: str, content: str, mark: str) -> None:
-    """Keys of inner objects are those of each row; text beyond 64 bits and mixed columns stay."""
+def test_records_are_the_objects(tmp_path: Path, name: str, content: str, mark: str) -> None:
+    """Keys of inner objects are those of each record; text beyond 64 bits and mixed columns stay."""
     table = opened(tmp_path, mark + content, name)
-    assert table.rows() == ROWS
-    assert [list(row["options"]) for row in table.rows()] == [["A", "B"], ["A", "C", "D"], []]
-    assert table.rows(1, 3, ["mixed", "q"]) == [{"mixed": "one", "q": "zweite ≠"}, {"mixed": [True], "q": None}]
+    assert table.records() == RECORDS
+    assert [list(record["options"]) for record in table.records()] == [["A", "B"], ["A", "C", "D"], []]
+    assert table.records(1, 3, ["mixed", "q"]) == [{"mixed": "one", "q": "zweite ≠"}, {"mixed": [True], "q": None}]
     (tmp_path / "gz").mkdir()
-    assert opened(tmp_path / "gz", gzip.compress((mark + content).encode()), name + ".gz").rows() == ROWS
+    assert opened(tmp_path / "gz", gzip.compress((mark + content).encode()), name + ".gz").records() == RECORDS
 
 
-def test_a_column_that_a_row_lacks_is_null(tmp_path: Path) -> None:
+def test_a_column_that_a_record_lacks_is_null(tmp_path: Path) -> None:
     table = opened(tmp_path, '{"a": 1}\n{"b": 2, "a": 3}\n')
-    assert (table.columns, table.rows()) == (["a", "b"], [{"a": 1, "b": None}, {"a": 3, "b": 2}])
+    assert (table.columns, table.records()) == (["a", "b"], [{"a": 1, "b": None}, {"a": 3, "b": 2}])
 
 
 def test_ranges_over_shards(tmp_path: Path) -> None:
-    rows = [{"i": i, "text": "ä" * (i % 7)} for i in range(30)]
+    records = [{"i": i, "text": "ä" * (i % 7)} for i in range(30)]
     folder = tmp_path / "mine" / "default"
     folder.mkdir(parents=True)
     for number, (first, last) in enumerate([(0, 4), (4, 5), (5, 30)]):
-        (folder / f"train-0000{number}-of-00003.jsonl").write_text(lines(rows[first:last]), encoding="utf-8")
+        (folder / f"train-0000{number}-of-00003.jsonl").write_text(lines(records[first:last]), encoding="utf-8")
     table = open_table(MINE, "train[1:29]", str(tmp_path))
     for start in range(28):
         for stop in range(start, 29):
-            assert table.rows(start, stop) == rows[1:29][start:stop]
+            assert table.records(start, stop) == records[1:29][start:stop]
 
 
-def test_nobody_can_change_the_rows_of_others(tmp_path: Path) -> None:
-    table = opened(tmp_path, json.dumps(ROWS), "train.json")
-    table.rows()[0]["options"].clear()
-    assert table.rows() == ROWS
+def test_nobody_can_change_the_records_of_others(tmp_path: Path) -> None:
+    table = opened(tmp_path, json.dumps(RECORDS), "train.json")
+    table.records()[0]["options"].clear()
+    assert table.records() == RECORDS
 
 
 @pytest.mark.parametrize(
@@ -293,4 +293,4 @@ def test_a_file_that_changes_after_it_was_opened_is_not_read(tmp_path: Path) -> 
     table = opened(tmp_path, '{"a": 1}\n{"a": 2}\n')
     (tmp_path / "mine" / "default" / "train.jsonl").write_text('{"a": "longer"}\n{"a": 2}\n')
     with pytest.raises(UserError, match="files of split train changed while they were being read"):
-        table.rows()
+        table.records()

@@ -1,4 +1,4 @@
-"""Rows from the hub: what is asked of `datasets`, and how its refusals are explained. No network is used."""
+"""Records from the hub: what is asked of `datasets`, and how its refusals are explained. No network is used."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from datasets.exceptions import DatasetNotFoundError
 from t0train.core.errors import UserError
 from t0train.tasks import Dataset, load_catalogue, open_table
 
-ROWS = [{"text": f"row {i}", "label": i, "answers": {"text": ["a"] * i}} for i in range(6)]
+RECORDS = [{"text": f"record {i}", "label": i, "answers": {"text": ["a"] * i}} for i in range(6)]
 
 
 class Hub:
-    """Stands in for `datasets.load_dataset`: keeps the call, gives rows or raises."""
+    """Stands in for `datasets.load_dataset`: keeps the call, gives records or raises."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error, self.calls = error, list[tuple[tuple[Any, ...], dict[str, Any]]]()
@@ -24,28 +24,28 @@ class Hub:
         self.calls.append((args, options))
         if self.error:
             raise self.error
-        return datasets.Dataset.from_list(ROWS)
+        return datasets.Dataset.from_list(RECORDS)
 
 
-def test_rows_and_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_and_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "load_dataset", hub := Hub())
     table = open_table(
         Dataset("glue", "mrpc", hub_id="nyu-mll/glue", hub_config="mrpc", revision="abc"), "test[2:]", "hub"
     )
-    assert (table.columns, table.num_rows) == (["text", "label", "answers"], 4)
-    assert table.rows() == ROWS[2:]
-    assert table.rows(1, 2, ["label"]) == [{"label": 3}]
+    assert (table.columns, table.num_records) == (["text", "label", "answers"], 4)
+    assert table.records() == RECORDS[2:]
+    assert table.records(1, 2, ["label"]) == [{"label": 3}]
     assert hub.calls == [(("nyu-mll/glue", "mrpc"), {"split": "test", "revision": "abc"})]
 
 
 def test_bytes_are_text_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [{"id": 0, "raw": "café".encode()}, {"id": 1, "raw": b"caf\xe9"}]
-    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.Dataset.from_list(rows))
+    records = [{"id": 0, "raw": "café".encode()}, {"id": 1, "raw": b"caf\xe9"}]
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.Dataset.from_list(records))
     table = open_table(Dataset("mine", hub_id="a/b"), "train", "hub")
-    assert table.rows(0, 1) == [{"id": 0, "raw": "café"}]
-    assert table.rows(columns=["id"]) == [{"id": 0}, {"id": 1}]
-    with pytest.raises(UserError, match="mine of the hub, column 'raw', row 2: the byte 0xE9"):
-        table.rows()
+    assert table.records(0, 1) == [{"id": 0, "raw": "café"}]
+    assert table.records(columns=["id"]) == [{"id": 0}, {"id": 1}]
+    with pytest.raises(UserError, match="mine of the hub, column 'raw', record 2: the byte 0xE9"):
+        table.records()
 
 
 def test_script_datasets_are_read_from_the_hubs_parquet_copy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from t0train.tasks import Dataset, Split, explain_nothing_found, list_missing, o
 from t0train.tasks.splits import split_files
 
 MINE = Dataset("mine")
-ROWS = [{"text": f"row {i}"} for i in range(5)]
+RECORDS = [{"text": f"record {i}"} for i in range(5)]
 
 
 def folder_of(source: Path) -> Path:
@@ -27,24 +27,24 @@ def folder_of(source: Path) -> Path:
 
 
 def test_tables_that_datasets_saved(tmp_path: Path) -> None:
-    """A dictionary of splits in the dataset's folder; caches that `datasets` leaves in it are not rows."""
-    split = datasets.Dataset.from_list(ROWS)
+    """A dictionary of splits in the dataset's folder; caches that `datasets` leaves in it are not records."""
+    split = datasets.Dataset.from_list(RECORDS)
     datasets.DatasetDict({"train": split, "test": split.select([0])}).save_to_disk(folder_of(tmp_path))
-    (tmp_path / "mine" / "default" / "train" / "cache-0123456789abcdef.arrow").write_bytes(b"not rows")
+    (tmp_path / "mine" / "default" / "train" / "cache-0123456789abcdef.arrow").write_bytes(b"not records")
     assert sorted(split_files(folder_of(tmp_path))) == ["test", "train"]
-    assert open_table(MINE, "train", str(tmp_path)).rows() == ROWS
-    assert open_table(MINE, "test", str(tmp_path)).rows() == ROWS[:1]
+    assert open_table(MINE, "train", str(tmp_path)).records() == RECORDS
+    assert open_table(MINE, "test", str(tmp_path)).records() == RECORDS[:1]
     (tmp_path / "mine" / "default" / "train" / "data-00000-of-00001.arrow").unlink()
     with pytest.raises(UserError, match=r"lacks data-00000-of-00001\.arrow"):
         open_table(MINE, "train", str(tmp_path))
 
 
 def test_one_table_that_datasets_saved(tmp_path: Path) -> None:
-    named = datasets.Dataset.from_list(ROWS, split=datasets.Split("validation"))
+    named = datasets.Dataset.from_list(RECORDS, split=datasets.Split("validation"))
     named.save_to_disk(folder_of(tmp_path), num_shards=2)
     assert len(list(folder_of(tmp_path).glob("*.arrow"))) == 2
-    assert open_table(MINE, "validation", str(tmp_path)).rows() == ROWS
-    datasets.Dataset.from_list(ROWS).save_to_disk(folder_of(tmp_path / "nameless"))
+    assert open_table(MINE, "validation", str(tmp_path)).records() == RECORDS
+    datasets.Dataset.from_list(RECORDS).save_to_disk(folder_of(tmp_path / "nameless"))
     with pytest.raises(UserError, match="saved without the name of its split"):
         open_table(MINE, "train", str(tmp_path / "nameless"))
 
@@ -67,11 +67,11 @@ def test_a_state_that_names_foreign_files_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_shards_as_the_hub_names_them(tmp_path: Path, names: list[str]) -> None:
-    for name, rows in zip(names, (ROWS[:3], ROWS[3:]), strict=True):
+    for name, records in zip(names, (RECORDS[:3], RECORDS[3:]), strict=True):
         path = folder_of(tmp_path) / name
         path.parent.mkdir(exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(rows), path)
-    assert open_table(MINE, "train", str(tmp_path)).rows() == ROWS
+        pq.write_table(pa.Table.from_pylist(records), path)
+    assert open_table(MINE, "train", str(tmp_path)).records() == RECORDS
     (folder_of(tmp_path) / names[0]).unlink()
     with pytest.raises(UserError, match="add the rest"):
         open_table(MINE, "train", str(tmp_path))
@@ -92,7 +92,7 @@ def test_a_split_that_is_there_twice(tmp_path: Path, names: list[str]) -> None:
         path = folder_of(tmp_path) / name
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    with pytest.raises(UserError, match=r"'train' more than once \(train.*keep one"):
+    with pytest.raises(UserError, match=r"'train' more than once \(train.*keep one of them\.$"):
         open_table(MINE, "train", str(tmp_path))
 
 
@@ -109,9 +109,9 @@ def test_what_lies_there_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_sources_that_can_hold_nothing(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_text("text\na\n")
+    (tmp_path / "records.csv").write_text("text\na\n")
     (tmp_path / "empty").mkdir()
-    for source, complaint in (("rows.csv", "a file"), ("empty", "an empty folder"), ("none", "no such folder")):
+    for source, complaint in (("records.csv", "a file"), ("empty", "an empty folder"), ("none", "no such folder")):
         with pytest.raises(UserError, match=complaint):
             open_table(MINE, "train", str(tmp_path / source))
     (tmp_path / "source" / "mine").mkdir(parents=True)
@@ -125,14 +125,14 @@ def test_sources_that_can_hold_nothing(tmp_path: Path) -> None:
 
 def test_a_folder_one_level_too_high_or_too_low_is_noticed(tmp_path: Path) -> None:
     both = [MINE, Dataset("yours", "part")]
-    folder = folder_of(tmp_path / "rows")
+    folder = folder_of(tmp_path / "records")
     (folder / "train.csv").write_text("text\na\n")
-    assert explain_nothing_found(both, str(tmp_path / "rows")) == ""
-    for source in (tmp_path, tmp_path / "rows" / "mine"):
+    assert explain_nothing_found(both, str(tmp_path / "records")) == ""
+    for source in (tmp_path, tmp_path / "records" / "mine"):
         reason = explain_nothing_found(both, str(source))
         assert f"{source} holds none of their folders" in reason
-        assert f"did you mean {tmp_path / 'rows'}, which" in reason
-        with pytest.raises(UserError, match=rf"did you mean data\.source={tmp_path / 'rows'}\?"):
+        assert f"did you mean {tmp_path / 'records'}, which" in reason
+        with pytest.raises(UserError, match=rf"did you mean data\.source={tmp_path / 'records'}\?"):
             open_table(MINE, "train", str(source))
     (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
     reason = explain_nothing_found(both, str(tmp_path / "elsewhere"))
@@ -141,8 +141,8 @@ def test_a_folder_one_level_too_high_or_too_low_is_noticed(tmp_path: Path) -> No
 
 
 def test_a_reason_is_listed_once() -> None:
-    listed = list_missing([("a", "train", "no rows"), ("b", "train", "other"), ("c", "test", "no rows")])
-    assert listed == "  no rows:\n    a (train), c (test)\n  b (train): other"
+    listed = list_missing([("a", "train", "no records"), ("b", "train", "other"), ("c", "test", "no records")])
+    assert listed == "  no records:\n    a (train), c (test)\n  b (train): other"
 
 
 @pytest.mark.parametrize(
@@ -188,16 +188,16 @@ splits = st.builds(
 )
 
 
-@given(split=splits, rows=numbers)
-def test_bounds_are_those_of_a_python_slice(split: Split, rows: int) -> None:
-    start, stop = split.bounds(rows)
-    assert list(range(rows))[start:stop] == list(range(rows))[split.start : split.stop]
+@given(split=splits, records=numbers)
+def test_bounds_are_those_of_a_python_slice(split: Split, records: int) -> None:
+    start, stop = split.bounds(records)
+    assert list(range(records))[start:stop] == list(range(records))[split.start : split.stop]
     assert parse_split(str(split)) == split
 
 
 @given(one=splits, other=splits)
-def test_overlap_is_a_shared_row(one: Split, other: Split) -> None:
-    def rows(split: Split) -> set[tuple[str, int]]:
-        return {(split.name, row) for row in range(*split.bounds(100))}
+def test_overlap_is_a_shared_record(one: Split, other: Split) -> None:
+    def records(split: Split) -> set[tuple[str, int]]:
+        return {(split.name, record) for record in range(*split.bounds(100))}
 
-    assert one.overlaps(other) == bool(rows(one) & rows(other))
+    assert one.overlaps(other) == bool(records(one) & records(other))

@@ -1,4 +1,4 @@
-"""Rows that fit a template, guessed from how its Jinja source uses each column: enough to make most templates print."""
+"""Records that fit a template, guessed from how its Jinja source uses each column: most templates print then."""
 
 from __future__ import annotations
 
@@ -228,10 +228,10 @@ class Guess:
     visit_mul = visit_div = visit_mod = visit_sub
 
 
-def plausible_row(
+def plausible_record(
     source: str, answer_choices: str | None, columns: frozenset[str], rng: random.Random
 ) -> dict[str, Any]:
-    """One row with a value for each of `columns`; another one at every call."""
+    """One record with a value for each of `columns`; another one at every call."""
     environment = jinja2.Environment()
     environment.filters.update(dict.fromkeys(("choice", "most_frequent", "highlight"), str))
     guess = Guess(choices=len((answer_choices or "").split("|||")))

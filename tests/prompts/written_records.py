@@ -1,4 +1,4 @@
-"""Rows written by hand for the templates of the collection that no guessed row satisfies, by (dataset, subset)."""
+"""Records written by hand for templates of the collection that no guessed record satisfies, by (dataset, subset)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _QUESTIONS = [
 
 _NESTED_SEPARATOR = {**_CHAT, "thread": [*_CHAT["thread"], {"userId": "Alice", "text": "Left ||| right."}]}
 
-WRITTEN_ROWS: dict[tuple[str, str], list[dict[str, Any]]] = {
+WRITTEN_RECORDS: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("cbt", "raw"): [{"title": "Author_Name___A_Small_Tale.of.Bees.txt.out", "content": "Once ||| upon a time."}],
     ("conv_ai", ""): [_CHAT, _NESTED_SEPARATOR],
     ("conv_ai_2", ""): [_PROFILE_CHAT],
