@@ -6,7 +6,7 @@ from t0train.evals.evaluation import evaluate, evaluate_into, evaluate_model
 from t0train.evals.generation import Generator
 from t0train.evals.models import EvalModel, ModelReference, open_model
 from t0train.evals.prediction_cache import fingerprint
-from t0train.evals.rank import rank, rank_tokens
+from t0train.evals.rank import rank_choices, rank_tokens
 from t0train.results import Selection
 from t0train.results.results_folder import Results, check_folder
 from t0train.results.statistics import paired_difference, summarise
@@ -25,7 +25,7 @@ __all__ = [
     "fingerprint",
     "open_model",
     "paired_difference",
-    "rank",
+    "rank_choices",
     "rank_tokens",
     "select_checkpoint",
     "summarise",

@@ -23,7 +23,6 @@ from t0train.core.hashing import content_hash, generator
 from t0train.core.text import read_json
 from t0train.data import Vocabulary
 from t0train.evals.eval_config import EvalConfig, SuiteEntry, task_files
-from t0train.evals.rank import Item
 
 _PREFIXES = {
     "task_prefix": "",
@@ -59,7 +58,7 @@ class SubTask:
 
 
 class BigBenchPrompt:
-    """A sub-task's drawn examples. Attributes as `RankedPrompt`."""
+    """A sub-task's drawn examples. Attributes as `RankPrompt`."""
 
     def __init__(self, task: str, part: SubTask, vocabulary: Vocabulary, drawn: NDArray[np.bool_]) -> None:
         examples = [example for example in part.examples if drawn[example.row]]
@@ -75,7 +74,7 @@ class BigBenchPrompt:
         closed = iter([np.append(ids, np.uint16(vocabulary.eos_id)) for ids in choices])
         self._choices = [[next(closed) for _ in example.choices] for example in examples]
 
-    def item(self, i: int) -> Item:
+    def item(self, i: int) -> tuple[NDArray[np.uint16], list[NDArray[np.uint16]]]:
         """Input ids, and the ids of each choice."""
         return self._inputs[i], self._choices[i]
 

@@ -25,17 +25,17 @@ from t0train.core.files import remove_leftovers
 from t0train.core.lock import hold_folder
 from t0train.core.processes import follow_parent, no_interrupts_for_children
 from t0train.core.run_folder import step_of
-from t0train.evals.datasets import Job, open_datasets
+from t0train.evals.datasets import GenerationDataset, RankDataset, open_datasets
 from t0train.evals.eval_config import EvalConfig
+from t0train.evals.generation import GenerationScorer
 from t0train.evals.models import EvalModel, ModelReference, open_model, open_vocabulary
-from t0train.evals.prediction_cache import Answerer, fingerprint
-from t0train.evals.ranked import evaluate_choices
-from t0train.evals.written import evaluate_texts
+from t0train.evals.prediction_cache import PredictionCache, fingerprint
+from t0train.evals.rank import RankScorer
 from t0train.mixture import build_mixture, describe_leaks, leaks_of_run
 from t0train.model import check_vocabulary_size
 from t0train.results.results_folder import GENERATIONS, RESULTS, SCORES, Results, check_folder, encode_tables
 from t0train.results.results_json import DatasetDifference, NotHeldOut, ProbeAnswer
-from t0train.results.statistics import Scored, paired_difference
+from t0train.results.statistics import ItemScores, paired_difference
 
 PREDICTIONS = "predictions"
 """The folder within a folder of results that keeps the model's predictions."""
@@ -141,22 +141,24 @@ def evaluate_model(model: EvalModel, config: EvalConfig, predictions: Path | Non
     Args:
         model: with its vocabulary.
         config: what it is evaluated on.
-        predictions: folder that keeps the model's predictions, and may hold earlier ones; see `Answerer`.
+        predictions: folder that keeps the model's predictions, and may hold earlier ones; see `PredictionCache`.
 
     Raises:
         UserError: unknown dataset or template, no dataset available, a vocabulary that is not the model's, NaN scores.
     """
     check_vocabulary_size(model.vocabulary, model.model.config)
     datasets, missing = open_datasets(config, model.vocabulary)
-    answerer = Answerer(model.model, model.vocabulary, predictions)
-    with progress("evaluate", sum(dataset.items for dataset in datasets), "items") as advance:
-        ranked = [evaluate_choices(answerer, dataset, config.seed, advance) for dataset in datasets if dataset.ranked]
-        generated = [evaluate_texts(answerer, dataset, config.seed, advance) for dataset in datasets if dataset.texts]
+    cache = PredictionCache(model.model, predictions)
+    with progress("evaluate", sum(sum(dataset.items) for dataset in datasets), "items") as advance:
+        rank = RankScorer(model, cache, config.seed, advance)
+        generation = GenerationScorer(model, cache, config.seed, advance)
+        ranked = [rank.score(dataset) for dataset in datasets if isinstance(dataset, RankDataset)]
+        generated = [generation.score(dataset) for dataset in datasets if isinstance(dataset, GenerationDataset)]
     scores = _joined(SCORES, [table for _, table in ranked])
     generations = _joined(GENERATIONS, [table for _, table in generated])
     parquet = encode_tables(scores, generations)
     return Results(
-        model=model.facts.model_copy(update={"weights": answerer.fingerprint}) if predictions else model.facts,
+        model=model.facts.model_copy(update={"weights": cache.fingerprint}) if predictions else model.facts,
         suite=config.suite.name,
         source=config.source,
         limit=config.limit,
@@ -164,7 +166,7 @@ def evaluate_model(model: EvalModel, config: EvalConfig, predictions: Path | Non
         tasks=tuple(result for result, _ in ranked),
         generated=tuple(result for result, _ in generated),
         differences=_differences(config.suite, scores, generations, config.seed),
-        probes=_answer_probes(answerer, config.suite),
+        probes=_answer_probes(generation, config.suite),
         missing=tuple(missing),
         files={name: sha256(content).hexdigest() for name, content in parquet.items()},
         scores=scores,
@@ -190,7 +192,7 @@ def _differences(
     return tuple(found)
 
 
-def _scored(scores: pa.Table, generations: pa.Table, dataset: str) -> list[Scored]:
+def _scored(scores: pa.Table, generations: pa.Table, dataset: str) -> list[ItemScores]:
     """A dataset's items and their scores under each prompt; empty if it was not scored."""
     for table, column in ((scores, "right"), (generations, "score")):
         of_dataset = table.filter(pc.equal(table["dataset"], dataset))
@@ -202,10 +204,10 @@ def _scored(scores: pa.Table, generations: pa.Table, dataset: str) -> list[Score
     return []
 
 
-def _answer_probes(answerer: Answerer, suite: SuiteConfig) -> tuple[ProbeAnswer, ...]:
+def _answer_probes(scorer: GenerationScorer, suite: SuiteConfig) -> tuple[ProbeAnswer, ...]:
     if not suite.probes:
         return ()
-    outputs = answerer.generator.generate([probe.input for probe in suite.probes])
+    outputs = scorer.generator.generate([probe.input for probe in suite.probes])
     pairs = zip(suite.probes, outputs, strict=True)
     return tuple(ProbeAnswer(name=probe.name, input=probe.input, output=output) for probe, output in pairs)
 
@@ -238,12 +240,7 @@ def _predict_in_processes(work: _Work) -> None:
     processes = work.config.processes
     datasets, _ = open_datasets(work.config, open_vocabulary(work.model))  # fills the token store, before all read it
     units = sorted(
-        (
-            _Unit(len(rows), j, k)
-            for j, dataset in enumerate(datasets)
-            for k, rows in enumerate(dataset.rows)
-            if len(rows)
-        ),
+        (_Unit(items, j, k) for j, dataset in enumerate(datasets) for k, items in enumerate(dataset.items) if items),
         reverse=True,
     )
     context = get_context("spawn")
@@ -283,24 +280,20 @@ def _set_up_worker(work: _Work, started: Synchronized[int]) -> None:
 
 
 @cache
-def _open_in_worker() -> tuple[Answerer, list[Job]]:
+def _open_in_worker() -> tuple[RankScorer, GenerationScorer, list[RankDataset | GenerationDataset]]:
     """The model and the datasets of this process, opened with its first unit, so that errors reach the parent."""
     model = open_model(_work.model)
     datasets, _ = open_datasets(_work.config, model.vocabulary)
-    return Answerer(model.model, model.vocabulary, _work.predictions), datasets
+    cache = PredictionCache(model.model, _work.predictions)
+    return RankScorer(model, cache), GenerationScorer(model, cache), datasets
 
 
 def _predict(unit: _Unit) -> int:
     """Predict the items of one prompt into the folder of predictions; returns their number."""
-    answerer, datasets = _open_in_worker()
-    job = datasets[unit.dataset]
-    if job.ranked:
-        answerer.scores(job.ranked[unit.prompt], _quiet)
+    rank, generation, datasets = _open_in_worker()
+    dataset = datasets[unit.dataset]
+    if isinstance(dataset, RankDataset):
+        rank.predict(dataset.prompts[unit.prompt])
     else:
-        prompt = job.texts[unit.prompt]
-        answerer.texts(prompt.task.name, prompt.inputs, job.entry.spec.max_new_tokens, _quiet)
+        generation.predict(dataset.prompts[unit.prompt])
     return unit.items
-
-
-def _quiet(amount: float) -> None:
-    """The parent shows the progress."""

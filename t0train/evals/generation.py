@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from t0train.core.errors import UserError
 from t0train.core.files import remove_leftovers, work_folder
+from t0train.core.hashing import content_hash
 from t0train.data import Vocabulary
-from t0train.evals.models import ModelReference, open_vocabulary, placed
+from t0train.evals.datasets import GenerationDataset, GenerationPrompt
+from t0train.evals.metrics import constant_answer, corpus_bleu, item_scores
+from t0train.evals.models import EvalModel, ModelReference, open_vocabulary, placed
+from t0train.evals.prediction_cache import PredictionCache
+from t0train.evals.rank import MAX_INPUTS
 from t0train.model import (
     T5,
     check_vocabulary_size,
@@ -26,6 +35,9 @@ from t0train.model import (
     quiet_transformers,
     to_huggingface,
 )
+from t0train.results.results_folder import GENERATIONS
+from t0train.results.results_json import GeneratedPromptScore, GeneratedScore, MeanScore
+from t0train.results.statistics import spread_over_prompts
 
 
 class Generator:
@@ -192,3 +204,92 @@ def _temporary_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class GenerationScorer:
+    """Scores datasets by the answers that a model generates.
+
+    Attributes:
+        model: with its vocabulary.
+        cache: of the answers.
+        seed: of the bootstrap.
+        advance: called with the number of items that were answered.
+    """
+
+    model: EvalModel
+    cache: PredictionCache
+    seed: int = 0
+    advance: Callable[[float], object] = lambda amount: None
+
+    @cached_property
+    def generator(self) -> Generator:
+        """The model as a generator of text."""
+        return Generator.of(self.model.model, self.model.vocabulary)
+
+    def predict(self, prompt: GenerationPrompt) -> list[str]:
+        """What the model generates from each input of a prompt, by greedy decoding."""
+        inputs, longest = prompt.inputs, prompt.max_new_tokens
+        key = ["greedy", MAX_INPUTS, longest, content_hash([inputs, self.model.vocabulary.fingerprint])]
+        generate = partial(self.generator.generate, inputs, longest, max_inputs=MAX_INPUTS, advance=self.advance)
+        return self.cache.get(
+            prompt.task, key, [lambda text: isinstance(text, str)] * len(inputs), generate, self.advance
+        )
+
+    def score(self, dataset: GenerationDataset) -> tuple[GeneratedScore, pa.Table]:
+        """Generate answers to all prompts that apply to at least one of the records, and score them."""
+        prompts, metrics = dataset.applicable, [str(metric) for metric in dataset.entry.spec.metrics]
+        headline = metrics[0]
+        outputs = [self.predict(prompt) for prompt in prompts]
+        scores = [
+            {metric: item_scores(metric, some, prompt.references) for metric in metrics if metric != "bleu"}
+            for prompt, some in zip(prompts, outputs, strict=True)
+        ]
+        means, spread = spread_over_prompts(
+            [(prompt.rows, values[headline]) for prompt, values in zip(prompts, scores, strict=True)], self.seed
+        )
+        results = tuple(
+            _score_prompt(prompt, some, values, mean, "bleu" in metrics)
+            for prompt, some, values, mean in zip(prompts, outputs, scores, means, strict=True)
+        )
+        tables = [
+            pa.table(
+                {
+                    **dataset.item_columns(prompt),
+                    "output": some,
+                    "references": prompt.references,
+                    "score": values[headline],
+                },
+                schema=GENERATIONS,
+            )
+            for prompt, some, values in zip(prompts, outputs, scores, strict=True)
+        ]
+        result = GeneratedScore(**dict(dataset.facts(results)), **dict(spread), metric=headline, prompts=results)
+        return result, pa.concat_tables(tables)
+
+
+def _score_prompt(
+    prompt: GenerationPrompt,
+    outputs: Sequence[str],
+    scores: Mapping[str, NDArray[np.float64]],
+    mean: MeanScore,
+    with_bleu: bool,
+) -> GeneratedPromptScore:
+    """A prompt's metrics, and what they give the answer that is right most often, given everywhere."""
+    constant = constant_answer(prompt.references)
+    everywhere = [constant] * len(outputs)
+    metrics = {metric: float(of_items.mean()) for metric, of_items in scores.items()}
+    baselines = {metric: float(item_scores(metric, everywhere, prompt.references).mean()) for metric in metrics}
+    if with_bleu:
+        metrics["bleu"] = corpus_bleu(outputs, prompt.references)
+        baselines["bleu"] = corpus_bleu(everywhere, prompt.references)
+    return GeneratedPromptScore(
+        **dict(mean),
+        name=prompt.name,
+        task=prompt.task,
+        identity=prompt.identity,
+        metrics=metrics,
+        constant_answer=constant,
+        metric_baselines={metric: {"constant": value} for metric, value in baselines.items()},
+        remarks=prompt.remarks,
+    )

@@ -1,96 +1,78 @@
-"""A model's answers to tasks, each kept in a file as soon as it is complete: nothing is scored twice.
+"""A model's predictions, each prompt's kept in a file as soon as they are complete: nothing is computed twice.
 
 A killed evaluation continues from the files, and several processes share the work by writing them. The name of a file
-is made of what decides its content: the model's weights, all that the model is asked, and how it is asked. The file
-holds a checksum of its name and its answers: one that was damaged, edited or renamed is not believed.
+is made of everything that decides its content: the model's weights, its inputs, and how they are scored. The file holds
+a checksum of its name and its predictions: one that was damaged, edited or renamed is not used.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-import numpy as np
 import torch
 
 from t0train.core.console import say
 from t0train.core.files import write_atomic
 from t0train.core.hashing import content_hash
-from t0train.data import Vocabulary
-from t0train.evals.datasets import RankedPrompt
-from t0train.evals.generation import Generator
-from t0train.evals.rank import MAX_INPUTS, MAX_TARGETS, Item, Scores, rank_tokens
 from t0train.model import T5
+
+P = TypeVar("P")
 
 SCORER_VERSION = 2
 """Raise it with every change after which the same weights give other scores or texts: of ranking (what is summed, where
-inputs and choices are cut), of the model's arithmetic, of decoding, or of the files. Answers of before are then asked
-for again."""
-
-Advance = Callable[[float], object]
+inputs and choices are cut), of the model's arithmetic, of decoding, or of the files. Earlier predictions are then
+computed again."""
 
 
-class Answerer:
-    """A model, and a folder with what it has answered before.
+class PredictionCache:
+    """The predictions of one model.
 
     Attributes:
-        model: on the device that it runs on.
-        vocabulary: of the model.
-        folder: where answers are kept; None keeps nothing.
+        model: whose predictions they are.
+        folder: where they are kept, perhaps with those of other models; None keeps nothing.
     """
 
-    def __init__(self, model: T5, vocabulary: Vocabulary, folder: Path | None = None) -> None:
-        self.model, self.vocabulary, self.folder = model, vocabulary, folder
-
-    @cached_property
-    def generator(self) -> Generator:
-        """The model as a generator of text."""
-        return Generator.of(self.model, self.vocabulary)
+    def __init__(self, model: T5, folder: Path | None = None) -> None:
+        self.model, self.folder = model, folder
 
     @cached_property
     def fingerprint(self) -> str:
-        """Content hash of architecture and weights."""
+        """Content hash of the model's architecture and weights."""
         return fingerprint(self.model)
 
-    def scores(self, prompt: RankedPrompt, advance: Advance) -> list[Scores]:
-        """The log-probability of every choice, for each item of a prompt."""
-        items = [prompt.item(i) for i in range(len(prompt.rows))]
-        path = self._path(prompt.task, self._backend, items_content(items)) if self.folder else None
-        if path and (kept := _read(path, [partial(_is_score_of_each, len(choices)) for _, choices in items])):
-            advance(len(items))
-            return [np.array(values, dtype=np.float64) for values in kept]
-        scores = rank_tokens(
-            self.model, items, name=lambda i: f"task {prompt.task}, row {prompt.rows[i]}", advance=advance
-        )
-        if path:
-            _write(path, prompt.task, [values.tolist() for values in scores])
-        return scores
+    def get(
+        self,
+        task: str,
+        key: Sequence[Any],
+        fits: Sequence[Callable[[Any], bool]],
+        compute: Callable[[], list[P]],
+        advance: Callable[[float], object],
+    ) -> list[P]:
+        """The predictions for a task, from its file if it has one, else computed and kept.
 
-    def texts(self, task: str, inputs: Sequence[str], max_new_tokens: int, advance: Advance) -> list[str]:
-        """What the model writes to each input."""
-        asked = content_hash([list(inputs), self.vocabulary.fingerprint])
-        path = self._path(task, "greedy", MAX_INPUTS, max_new_tokens, asked) if self.folder else None
-        if path and (kept := _read(path, [_is_text] * len(inputs))):
-            advance(len(inputs))
+        Args:
+            task: of dataset and prompt together; begins the file's name.
+            key: all that decides the predictions but the weights.
+            fits: the check that the prediction for each item must pass if it is read.
+            compute: makes the predictions, as values that JSON can hold; reports its progress itself.
+            advance: called with the number of items that need not be computed.
+        """
+        if self.folder is None:
+            return compute()
+        path = self.folder / self.fingerprint / f"{task[:100]}-{content_hash([SCORER_VERSION, *key])}.json"
+        kept = _read(path, fits)
+        if kept:
+            advance(len(kept))
             return kept
-        outputs = self.generator.generate(inputs, max_new_tokens, max_inputs=MAX_INPUTS, advance=advance)
-        if path:
-            _write(path, task, outputs)
-        return outputs
-
-    @property
-    def _backend(self) -> str:
-        return self.model.backend(next(self.model.parameters()).device, requires_grad=False)
-
-    def _path(self, task: str, *asked: Any) -> Path:
-        """The file of the answers to a task; `asked` is how and what the model is asked."""
-        assert self.folder is not None
-        return self.folder / self.fingerprint / f"{task[:100]}-{content_hash([SCORER_VERSION, *asked])}.json"
+        predictions = compute()
+        content = {"task": task, "predictions": predictions, "checksum": _checksum(path, predictions)}
+        write_atomic(path, json.dumps(content, ensure_ascii=False))
+        return predictions
 
 
 def fingerprint(model: T5) -> str:
@@ -102,50 +84,22 @@ def fingerprint(model: T5) -> str:
     return digest.hexdigest()
 
 
-def items_content(items: Sequence[Item]) -> str:
-    """Identity of what is asked: the token ids of all inputs and choices, and the limits at which they are cut."""
-    digest = blake2b(f"{MAX_INPUTS} {MAX_TARGETS}".encode(), digest_size=16)
-    for inputs, choices in items:
-        for tokens in (inputs, *choices):
-            digest.update(len(tokens).to_bytes(4, "little"))
-            digest.update(tokens.astype("<u2").tobytes())
-        digest.update(b"\xff\xff\xff\xff")  # no length: ends the item
-    return digest.hexdigest()
-
-
 def _read(path: Path, fits: Sequence[Callable[[Any], bool]]) -> list[Any] | None:
-    """The answers in a file, one for each of the checks that it must pass; None if they are not all there.
-
-    A file that is there and does not hold them is named on stderr.
-    """
+    """The predictions in a file; None if they are not all there, which is reported if there is a file."""
     if not path.is_file():
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        answers, checksum = content["predictions"], content["checksum"]
-        is_whole = isinstance(answers, list) and checksum == _checksum(path, answers)
+        found, checksum = content["predictions"], content["checksum"]
+        is_whole = isinstance(found, list) and checksum == _checksum(path, found)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         is_whole = False
-    if is_whole and len(answers) == len(fits) and all(fit(answer) for fit, answer in zip(fits, answers, strict=True)):
-        return cast(list[Any], answers)
+    if is_whole and len(found) == len(fits) and all(fit(one) for fit, one in zip(fits, found, strict=True)):
+        return cast(list[Any], found)
     say(f"{path} is damaged or was edited: its predictions are computed again.")
     return None
 
 
-def _checksum(path: Path, answers: Sequence[Any]) -> str:
-    """Of the answers and of what they answer: the weights and the question, which make the path."""
-    return content_hash([path.parent.name, path.name, answers], length=32)
-
-
-def _is_text(answer: Any) -> bool:
-    return isinstance(answer, str)
-
-
-def _is_score_of_each(choices: int, answer: Any) -> bool:
-    is_list = isinstance(answer, list) and len(answer) == choices
-    return is_list and all(isinstance(score, float) and math.isfinite(score) for score in answer)
-
-
-def _write(path: Path, task: str, answers: Sequence[Any]) -> None:
-    content = {"task": task, "predictions": answers, "checksum": _checksum(path, answers)}
-    write_atomic(path, json.dumps(content, ensure_ascii=False))
+def _checksum(path: Path, predictions: Sequence[Any]) -> str:
+    """Of the predictions and of what they belong to: weights and inputs, which make the path."""
+    return content_hash([path.parent.name, path.name, predictions], length=32)

@@ -7,20 +7,31 @@ once, and all its choices are target segments of one decoder row that read that 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NoReturn, TypeAlias
+from functools import partial
+from hashlib import blake2b
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from t0train.config.suite import Normalise
 from t0train.core.errors import UserError
+from t0train.core.hashing import content_hash
 from t0train.data import Vocabulary, build_rows, pack
+from t0train.evals.datasets import Item, RankDataset, RankPrompt, Tokens
+from t0train.evals.eval_config import SINGLE_CHOICE
+from t0train.evals.models import EvalModel
+from t0train.evals.prediction_cache import PredictionCache
 from t0train.model import T5, Batch, token_scores
+from t0train.results.results_folder import SCORES
+from t0train.results.results_json import Mistake, RankedPromptScore, RankedScore
+from t0train.results.statistics import RankPredictions, f1_of_prompts, summarise
 
-Tokens: TypeAlias = NDArray[np.uint16]
-Item: TypeAlias = tuple[Tokens, Sequence[Tokens]]  # input without EOS, choices with EOS
 Scores: TypeAlias = NDArray[np.float64]
 
 MAX_INPUTS, MAX_TARGETS = 1024, 256  # tokens of an input and of a choice, as in T0's evaluation
@@ -28,6 +39,7 @@ MAX_INPUTS, MAX_TARGETS = 1024, 256  # tokens of an input and of a choice, as in
 _WINDOW = 1024  # pieces that are packed together, as in training
 _SHORT_ROW = 256  # inputs shorter than this share a row of about this width
 _WIDTH_STEP = 64
+_MISTAKES = 3  # shown of each dataset's worst prompt
 
 
 @dataclass(frozen=True)
@@ -44,7 +56,7 @@ class _Piece:
         return sum(map(len, self.targets))
 
 
-def rank(
+def rank_choices(
     model: T5,
     vocabulary: Vocabulary,
     examples: Sequence[tuple[str, Sequence[str]]],
@@ -84,14 +96,14 @@ def rank_tokens(
     name: Callable[[int], str] = "example {}".format,
     advance: Callable[[float], object] = lambda amount: None,
 ) -> list[Scores]:
-    """`rank` on token ids.
+    """`rank_choices` on token ids.
 
     Args:
-        model: as in `rank`.
+        model: as in `rank_choices`.
         items: (input ids without EOS, choices' ids with EOS) pairs.
-        max_inputs: as in `rank`.
-        max_targets: as in `rank`.
-        batch_tokens: as in `rank`.
+        max_inputs: as in `rank_choices`.
+        max_targets: as in `rank_choices`.
+        batch_tokens: as in `rank_choices`.
         name: what to call an item in an error message.
         advance: told after every batch how many items were begun in it.
     """
@@ -213,3 +225,173 @@ def _score(
         ends = np.cumsum([len(piece.choices) for piece in row])
         scores += np.split(row_sums[1 : ends[-1] + 1], ends[:-1])
     return scores
+
+
+@dataclass(frozen=True)
+class RankScorer:
+    """Scores datasets by the choices that a model prefers.
+
+    Attributes:
+        model: with its vocabulary.
+        cache: of the scores of choices.
+        seed: of the bootstrap.
+        advance: called with the number of items that were begun.
+    """
+
+    model: EvalModel
+    cache: PredictionCache
+    seed: int = 0
+    advance: Callable[[float], object] = lambda amount: None
+
+    def predict(self, prompt: RankPrompt) -> list[Scores]:
+        """The log-probability of every choice, for each item of a prompt."""
+        model, items = self.model.model, [prompt.item(i) for i in range(len(prompt.rows))]
+
+        def compute() -> list[list[float]]:
+            scores = rank_tokens(
+                model, items, name=lambda i: f"task {prompt.task}, row {prompt.rows[i]}", advance=self.advance
+            )
+            return [values.tolist() for values in scores]
+
+        backend = model.backend(next(model.parameters()).device, requires_grad=False)  # decides how sums are rounded
+        fits = [partial(_is_score_of_each, len(choices)) for _, choices in items]
+        kept = self.cache.get(prompt.task, [backend, _content(items)], fits, compute, self.advance)
+        return [np.array(values, dtype=np.float64) for values in kept]
+
+    def score(self, dataset: RankDataset) -> tuple[RankedScore, pa.Table]:
+        """Score and summarise all prompts of a dataset that apply to at least one of its records."""
+        spec, prompts = dataset.entry.spec, dataset.applicable
+        scores = [self.predict(prompt) for prompt in prompts]
+        lengths = partial(_lengths, spec.normalise, self.model.vocabulary)
+        predictions = [_choose(prompt, values, lengths) for prompt, values in zip(prompts, scores, strict=True)]
+        statistics, spread = summarise(predictions, self.seed)
+        f1s, f1_interval = (
+            f1_of_prompts(predictions, self.seed) if "f1" in spec.metrics else ([None] * len(prompts), None)
+        )
+        results = tuple(
+            RankedPromptScore(
+                **dict(one),
+                name=prompt.name,
+                task=prompt.task,
+                identity=_identity(prompt, spec.normalise),
+                metrics={"f1": f1.value} if f1 else {},
+                metric_intervals={"f1": f1.interval} if f1 else {},
+                metric_baselines={"f1": {"chance": f1.chance, "majority": f1.majority}} if f1 else {},
+                remarks=_remarks(prompt),
+            )
+            for prompt, one, f1 in zip(prompts, statistics, f1s, strict=True)
+        )
+        result = RankedScore(
+            **dict(dataset.facts(results)),
+            **dict(spread),
+            prompts=results,
+            metric_intervals={"f1": f1_interval} if f1_interval else {},
+            normalise=spec.normalise,
+            mistakes=_mistakes(self.model.vocabulary, prompts, predictions),
+        )
+        tables = [
+            pa.table(
+                {
+                    **dataset.item_columns(prompt),
+                    "scores": values,
+                    "prediction": chosen.predictions,
+                    "gold": chosen.gold,
+                    "right": chosen.scores,
+                },
+                schema=SCORES,
+            )
+            for prompt, values, chosen in zip(prompts, scores, predictions, strict=True)
+        ]
+        return result, pa.concat_tables(tables)
+
+
+def _is_score_of_each(choices: int, prediction: Any) -> bool:
+    is_list = isinstance(prediction, list) and len(prediction) == choices
+    return is_list and all(isinstance(score, float) and math.isfinite(score) for score in prediction)
+
+
+def _content(items: Sequence[Item]) -> str:
+    """Hash of the token ids of all inputs and choices, and of the limits at which they are cut."""
+    digest = blake2b(f"{MAX_INPUTS} {MAX_TARGETS}".encode(), digest_size=16)
+    for inputs, choices in items:
+        for tokens in (inputs, *choices):
+            digest.update(len(tokens).to_bytes(4, "little"))
+            digest.update(tokens.astype("<u2").tobytes())
+        digest.update(b"\xff\xff\xff\xff")  # no length: ends the item
+    return digest.hexdigest()
+
+
+def _mistakes(
+    vocabulary: Vocabulary, prompts: Sequence[RankPrompt], predictions: Sequence[RankPredictions]
+) -> tuple[Mistake, ...]:
+    """The first wrong answers under the prompt with the lowest accuracy."""
+    worst = min(range(len(prompts)), key=lambda k: predictions[k].scores.mean())
+    prompt, given = prompts[worst], predictions[worst]
+    mistakes = []
+    for i in np.flatnonzero(given.scores == 0)[:_MISTAKES].tolist():
+        inputs, choices = prompt.item(i)
+        texts = [vocabulary.decode(choice) for choice in choices]
+        gold = given.gold[i]
+        mistakes.append(
+            Mistake(
+                prompt=prompt.name,
+                row=int(prompt.rows[i]),
+                input=vocabulary.decode(inputs),
+                answer=texts[given.predictions[i]],
+                gold=texts[gold] if gold >= 0 else None,
+            )
+        )
+    return tuple(mistakes)
+
+
+def _identity(prompt: RankPrompt, normalise: Normalise) -> str:
+    return prompt.identity if normalise == "sum" else content_hash([prompt.identity, normalise])
+
+
+def _lengths(normalise: Normalise, vocabulary: Vocabulary, choices: Sequence[Tokens]) -> NDArray[np.float64]:
+    """What the score of each choice is divided by, [choices]."""
+    cut = [choice[:MAX_TARGETS] for choice in choices]
+    match normalise:
+        case "sum":
+            return np.ones(len(cut))
+        case "mean_tokens":
+            return np.array([len(choice) for choice in cut], dtype=np.float64)
+        case "mean_chars":  # an empty choice is EOS alone
+            return np.array([max(1, len(vocabulary.decode(choice))) for choice in cut], dtype=np.float64)
+
+
+def _choose(
+    prompt: RankPrompt, scores: Sequence[Scores], lengths: Callable[[Sequence[Tokens]], NDArray[np.float64]]
+) -> RankPredictions:
+    """The choice with the highest score of each item, the first of equal ones."""
+    places = range(len(prompt.rows))
+    return RankPredictions(
+        items=prompt.rows,
+        predictions=np.array(
+            [(values / lengths(prompt.item(i)[1])).argmax() for i, values in enumerate(scores)], dtype=np.int64
+        ),
+        grades=[prompt.grades(i) for i in places],
+        gold=np.array([prompt.gold(i) for i in places], dtype=np.int64),
+        classes=prompt.classes,
+    )
+
+
+def _remarks(prompt: RankPrompt) -> dict[str, int]:
+    """What is odd about a prompt's items: no error, but a reader of the figures should know."""
+    found = {
+        "empty choice": 0,
+        SINGLE_CHOICE: 0,
+        "choices with the same tokens": 0,
+        f"choice cut to {MAX_TARGETS} tokens": 0,
+        f"input cut to {MAX_INPUTS} tokens": 0,
+    }
+    empty, single, alike, cut, long = found
+    for i in range(len(prompt.rows)):
+        inputs, choices = prompt.item(i)
+        lengths = [len(choice) for choice in choices]
+        found[empty] += min(lengths) == 1  # EOS alone
+        found[single] += len(choices) == 1
+        found[alike] += len({choice[:MAX_TARGETS].tobytes() for choice in choices}) < len(choices)
+        found[cut] += max(lengths) > MAX_TARGETS
+        found[long] += len(inputs) > MAX_INPUTS
+    return {**prompt.remarks, **{remark: number for remark, number in found.items() if number}}

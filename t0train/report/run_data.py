@@ -19,13 +19,13 @@ from t0train.core.hashing import content_hash, file_sha256
 from t0train.core.run_folder import MANIFEST, UNTRAINED, RunFolder, step_name
 from t0train.results import EvalResults, OverlapReport, Record, Selection, check_record, read_record
 from t0train.results.record import MOST, Count, Many, Share
-from t0train.results.statistics import Scored
+from t0train.results.statistics import ItemScores
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 R = TypeVar("R")
-Items: TypeAlias = dict[tuple[str, str], dict[str, Scored]]
+Items: TypeAlias = dict[tuple[str, str], dict[str, ItemScores]]
 """By dataset and split: for each task the rows and their scores."""
 
 _ITEM_FILES = {"scores.parquet": "right", "generations.parquet": "score"}

@@ -20,7 +20,7 @@ from t0train.core.hashing import generator
 from t0train.results.results_json import Accuracy, AccuracySpread, Difference, MeanScore, OverPrompts, Spread
 
 Interval = tuple[float, float]
-Scored = tuple[NDArray[np.int64], NDArray[np.float64]]
+ItemScores = tuple[NDArray[np.int64], NDArray[np.float64]]
 """What happened under one prompt: distinct items [n], e.g. row numbers, and the score of each [n]."""
 
 RESAMPLES = 2000
@@ -28,7 +28,7 @@ _CELLS = 1 << 24  # item counts of one block of resamples: bounds memory, change
 
 
 @dataclass(frozen=True)
-class Answers:
+class RankPredictions:
     """What a model answered under one prompt.
 
     Attributes:
@@ -52,7 +52,7 @@ class Answers:
         return np.array([grades[k] for grades, k in zip(self.grades, self.predictions, strict=True)], dtype=np.float64)
 
 
-def spread_over_prompts(prompts: Sequence[Scored], seed: int = 0) -> tuple[list[MeanScore], Spread]:
+def spread_over_prompts(prompts: Sequence[ItemScores], seed: int = 0) -> tuple[list[MeanScore], Spread]:
     """Statistics of each prompt and of all of them, from one joint resampling of the dataset's rows."""
     items, scores, covered = as_table(prompts)
     replicates = resample(scores, covered, seed)
@@ -74,7 +74,7 @@ def spread_over_prompts(prompts: Sequence[Scored], seed: int = 0) -> tuple[list[
     )
 
 
-def summarise(prompts: Sequence[Answers], seed: int = 0) -> tuple[list[Accuracy], AccuracySpread]:
+def summarise(prompts: Sequence[RankPredictions], seed: int = 0) -> tuple[list[Accuracy], AccuracySpread]:
     """As `spread_over_prompts`, for ranked answers: with every accuracy come chance and the majority class."""
     scores, spread = spread_over_prompts([(answers.items, answers.scores) for answers in prompts], seed)
     statistics = [
@@ -95,12 +95,12 @@ def summarise(prompts: Sequence[Answers], seed: int = 0) -> tuple[list[Accuracy]
     )
 
 
-def chance(answers: Answers) -> float:
+def chance(answers: RankPredictions) -> float:
     """Expected accuracy of a uniform guess among each row's choices."""
     return float(np.mean([grades.mean() for grades in answers.grades]))
 
 
-def majority(answers: Answers) -> float:
+def majority(answers: RankPredictions) -> float:
     """Best accuracy of an answer that ignores the input: always the same position in the list of choices.
 
     With the same choices in every row that is the share of the majority class.
@@ -112,7 +112,7 @@ def majority(answers: Answers) -> float:
     return float(hits.max() / len(answers.grades))
 
 
-def paired_difference(first: Sequence[Scored], second: Sequence[Scored], seed: int = 0) -> Difference:
+def paired_difference(first: Sequence[ItemScores], second: Sequence[ItemScores], seed: int = 0) -> Difference:
     """Compare two models (or two datasets whose items correspond) by a paired bootstrap.
 
     Args:
@@ -137,7 +137,7 @@ def paired_difference(first: Sequence[Scored], second: Sequence[Scored], seed: i
     )
 
 
-def as_table(prompts: Sequence[Scored]) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+def as_table(prompts: Sequence[ItemScores]) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """All items [items], their scores [items, prompts], and 1 where the prompt applies to the item [items, prompts]."""
     items = np.unique(np.concatenate([some for some, _ in prompts]))
     scores = np.zeros((len(items), len(prompts)))
@@ -222,7 +222,7 @@ class F1:
     majority: float
 
 
-def f1_of_prompts(prompts: Sequence[Answers], seed: int = 0) -> tuple[list[F1 | None], Interval | None]:
+def f1_of_prompts(prompts: Sequence[RankPredictions], seed: int = 0) -> tuple[list[F1 | None], Interval | None]:
     """F1 under each prompt (None where the classes are not the same in every row), and the interval of their median.
 
     Args:
@@ -246,18 +246,18 @@ def f1_of_prompts(prompts: Sequence[Answers], seed: int = 0) -> tuple[list[F1 | 
     return of_prompts, interval(np.nanmedian(replicates, axis=1))
 
 
-def _classes(answers: Answers) -> range:
+def _classes(answers: RankPredictions) -> range:
     assert answers.classes is not None
     return range(answers.classes)
 
 
-def _labels(answers: Answers) -> list[int]:
+def _labels(answers: RankPredictions) -> list[int]:
     """The classes whose F1 counts."""
     return [1] if answers.classes == 2 else list(_classes(answers))
 
 
 def _f1(
-    answers: Answers,
+    answers: RankPredictions,
     gold: NDArray[np.int64],
     predictions: NDArray[np.int64],
 ) -> float:
@@ -270,15 +270,15 @@ def _f1(
     return float(np.mean(scores))
 
 
-def _chance(answers: Answers) -> float:
+def _chance(answers: RankPredictions) -> float:
     """Every row answered once with every class."""
     number = len(_classes(answers))
     return _f1(answers, np.repeat(answers.gold, number), np.tile(np.arange(number), len(answers.gold)))
 
 
-def _replicates(prompts: Sequence[Answers], seed: int) -> NDArray[np.float64]:
+def _replicates(prompts: Sequence[RankPredictions], seed: int) -> NDArray[np.float64]:
     """F1 of bootstrap replicates, [resamples, prompts]; NaN where a replicate holds no row of a prompt."""
-    columns: list[Scored] = []
+    columns: list[ItemScores] = []
     for answers in prompts:
         for label in _labels(answers):
             said, is_so = answers.predictions == label, answers.gold == label

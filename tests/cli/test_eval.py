@@ -21,7 +21,7 @@ from huggingface_hub import ModelCard
 
 from t0train.cli.main import main
 from t0train.data import load_vocabulary
-from t0train.evals import open_model, rank
+from t0train.evals import open_model, rank_choices
 from t0train.evals.prediction_cache import fingerprint
 from t0train.model import export_model, load_model
 from tests.evals.films import ROWS, train_on_films, train_vocabulary, write_films
@@ -86,7 +86,7 @@ def test_scores_are_those_of_the_checkpoint(run: Path) -> None:
     lines = pq.read_table(run.parent / "few" / "scores.parquet").to_pylist()
     lines = [line for line in lines if line["prompt"] == "good or bad"]
     texts = [(f"{ROWS[line['row']]['text']} . is it good or bad", ["bad", "good"]) for line in lines]
-    expected = rank(load_model(run).eval(), load_vocabulary(run.parent / "spiece.model"), texts)
+    expected = rank_choices(load_model(run).eval(), load_vocabulary(run.parent / "spiece.model"), texts)
     np.testing.assert_allclose([line["scores"] for line in lines], expected, atol=1e-4)
 
 

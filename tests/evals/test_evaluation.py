@@ -19,7 +19,7 @@ from t0train.config import SuiteConfig
 from t0train.core.errors import UserError
 from t0train.core.hashing import derive_seed
 from t0train.data import Vocabulary, load_vocabulary
-from t0train.evals import EvalConfig, EvalModel, Results, evaluate_model, rank
+from t0train.evals import EvalConfig, EvalModel, Results, evaluate_model, rank_choices
 from t0train.prompts import Rendered, load_templates
 from t0train.results import EvaluatedModel
 from t0train.tasks import Dataset, load_catalogue, open_table
@@ -63,7 +63,7 @@ def test_scores_and_predictions_are_those_of_the_rendered_rows(films: Path, voca
             continue
         every = {row: template.render(values) for row, values in enumerate(ROWS)}
         rendered = {row: example for row, example in every.items() if example is not None}
-        expected = rank(model, vocabulary, [(one.input, choices_of(one)) for one in rendered.values()])
+        expected = rank_choices(model, vocabulary, [(one.input, choices_of(one)) for one in rendered.values()])
         found = [line for line in results.scores.to_pylist() if line["prompt"] == name]
         assert [line["row"] for line in found] == list(rendered)
         np.testing.assert_allclose(
@@ -205,7 +205,7 @@ def test_odd_choices_are_counted(films: Path, vocabulary: Vocabulary, tmp_path: 
 
 def test_an_item_without_choices_is_named(vocabulary: Vocabulary) -> None:
     with pytest.raises(UserError, match="example 1 has no choices"):
-        rank(small_model(vocabulary.size), vocabulary, [("the film", ["good"]), ("the film", [])])
+        rank_choices(small_model(vocabulary.size), vocabulary, [("the film", ["good"]), ("the film", [])])
 
 
 def test_f1_stands_beside_the_accuracy(films: Path, vocabulary: Vocabulary) -> None:
@@ -293,7 +293,7 @@ def with_scorer(monkeypatch: pytest.MonkeyPatch, score: Callable[[str, int, list
             score(place[1], int(place[2]), choices) for place, (_, choices) in zip(places, items, strict=True) if place
         ]
 
-    monkeypatch.setattr("t0train.evals.prediction_cache.rank_tokens", scorer)
+    monkeypatch.setattr("t0train.evals.rank.rank_tokens", scorer)
 
 
 AT_HAND = {
@@ -431,5 +431,5 @@ def test_a_small_model_on_real_rows_equals_ranking_the_rendered_texts(
     templates = load_templates("super_glue", "rte")
     lines = results.scores.to_pylist()
     rendered = [templates[line["prompt"]].render(rows[line["row"]]) for line in lines]
-    expected = rank(model, vocabulary, [(one.input, choices_of(one)) for one in rendered if one is not None])
+    expected = rank_choices(model, vocabulary, [(one.input, choices_of(one)) for one in rendered if one is not None])
     np.testing.assert_allclose(np.concatenate([line["scores"] for line in lines]), np.concatenate(expected), atol=1e-4)

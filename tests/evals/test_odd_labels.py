@@ -124,7 +124,7 @@ def test_an_accuracy_of_nothing_is_explained(
 ) -> None:
     """A scorer that prefers the first choice, where the second is right."""
     scores = lambda model, items, **_: [-np.arange(len(choices), dtype=float) for _, choices in items]  # noqa: E731
-    monkeypatch.setattr("t0train.evals.prediction_cache.rank_tokens", scores)
+    monkeypatch.setattr("t0train.evals.rank.rank_tokens", scores)
     results = score(tmp_path, vocabulary, [{"label": 1}] * 3)
     assert only(results).accuracy == 0
     print_results(results, prompts=False)

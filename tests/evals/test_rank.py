@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 
 from t0train.core.errors import UserError
 from t0train.data import Vocabulary
-from t0train.evals import rank, rank_tokens
+from t0train.evals import rank_choices, rank_tokens
 from t0train.model import T5, to_huggingface
 from tests.evals.conftest import small_model
 
@@ -85,7 +84,7 @@ def test_texts_are_scored_without_eos_on_the_input_and_with_it_on_choices(vocabu
         (vocabulary.encode(text), [np.append(vocabulary.encode(option), np.uint16(1)) for option in options])
         for text, options in examples
     ]
-    check(rank(model, vocabulary, examples), one_choice_at_a_time(to_huggingface(model), items))
+    check(rank_choices(model, vocabulary, examples), one_choice_at_a_time(to_huggingface(model), items))
 
 
 def test_real_prompts_in_the_real_vocabulary(t5_vocabulary: Any) -> None:
@@ -104,7 +103,7 @@ def test_real_prompts_in_the_real_vocabulary(t5_vocabulary: Any) -> None:
         (vocabulary.encode(text), [np.append(vocabulary.encode(option), np.uint16(1)) for option in options])
         for text, options in examples
     ]
-    check(rank(model, vocabulary, examples), one_choice_at_a_time(to_huggingface(model), items))
+    check(rank_choices(model, vocabulary, examples), one_choice_at_a_time(to_huggingface(model), items))
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 300, 100_000])
@@ -133,7 +132,7 @@ def test_order_of_choices_does_not_matter(model: T5) -> None:
 def test_padding_does_not_matter(model: T5, monkeypatch: pytest.MonkeyPatch) -> None:
     items = some_items(12)
     tight = rank_tokens(model, items)
-    monkeypatch.setattr(sys.modules["t0train.evals.rank"], "_WIDTH_STEP", 1024)
+    monkeypatch.setattr("t0train.evals.rank._WIDTH_STEP", 1024)
     check(rank_tokens(model, items), tight)
 
 

@@ -74,13 +74,13 @@ class Counter:
 def test_a_killed_evaluation_continues(run: Path, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = evaluated(tmp_path / "whole", run, suite)
     rank = rank_tokens
-    monkeypatch.setattr(prediction_cache, "rank_tokens", Counter(rank, most=2))
+    monkeypatch.setattr("t0train.evals.rank.rank_tokens", Counter(rank, most=2))
     with pytest.raises(KeyboardInterrupt):
         evaluated(tmp_path / "killed", run, suite)
     assert not (tmp_path / "killed" / "results.json").exists()
     for expected in (1, 0):  # of three ranked tasks
         counter = Counter(rank)
-        monkeypatch.setattr(prediction_cache, "rank_tokens", counter)
+        monkeypatch.setattr("t0train.evals.rank.rank_tokens", counter)
         assert evaluated(tmp_path / "killed", run, suite) == whole
         assert counter.tasks == expected
     for name in ("scores.parquet", "generations.parquet"):
@@ -92,7 +92,7 @@ def test_answers_of_another_model_or_other_rows_or_a_damaged_file_are_not_used(
 ) -> None:
     def asked(source: Path, **options: Any) -> int:
         counter = Counter(rank)
-        monkeypatch.setattr(prediction_cache, "rank_tokens", counter)
+        monkeypatch.setattr("t0train.evals.rank.rank_tokens", counter)
         evaluated(tmp_path / "out", source, suite, **options)
         return counter.tasks
 
@@ -284,7 +284,7 @@ def test_the_best_checkpoint_is_selected(run: Path, tmp_path: Path, monkeypatch:
         sign = 1.0 if fingerprint(model) == first else -1.0
         return [sign * np.array([0.0, 1.0, -1.0][: len(choices)]) for _, choices in items]
 
-    monkeypatch.setattr(prediction_cache, "rank_tokens", by_weights)
+    monkeypatch.setattr("t0train.evals.rank.rank_tokens", by_weights)
     suite = copy.parent / "suite.yaml"
     suite.write_text("name: choose\ntasks:\n  - {dataset: films, prompts: [good or bad]}\n  - {dataset: imdb}\n")
     model = ModelReference.of(copy)
@@ -305,7 +305,7 @@ def test_the_best_checkpoint_is_selected(run: Path, tmp_path: Path, monkeypatch:
     written = json.loads((copy / "eval" / "choose" / "selection.json").read_text())
     assert written["step"] == 1
     assert json.loads((copy / "eval" / "choose" / "results.json").read_text())["model"]["step"] == 1
-    monkeypatch.setattr(prediction_cache, "rank_tokens", Counter(rank, most=0))  # all has been answered
+    monkeypatch.setattr("t0train.evals.rank.rank_tokens", Counter(rank, most=0))  # all has been answered
     training = replace(config, suite=config.suite.model_copy(update={"tasks": config.suite.tasks[:1]}))
     assert evaluate_into(model.results_folder("choose"), model, training).model.step == 1
 
@@ -322,7 +322,7 @@ def test_every_entry_of_a_dataset_counts(run: Path, tmp_path: Path, monkeypatch:
         "  - {dataset: films, split: 'validation[:2]', kind: generate, metrics: [exact_match], max_new_tokens: 2}\n"
     )
     first = lambda model, items, **_: [-np.arange(len(choices), dtype=float) for _, choices in items]  # noqa: E731
-    monkeypatch.setattr(prediction_cache, "rank_tokens", first)
+    monkeypatch.setattr("t0train.evals.rank.rank_tokens", first)
     model = ModelReference.of(copy)
     config = EvalConfig.for_model(model, str(suite))
     selection = select_checkpoint(model, config)

@@ -7,12 +7,12 @@ import pytest
 import scipy.stats
 from sklearn.metrics import f1_score
 
-from t0train.results.statistics import F1, Answers, f1_of_prompts
+from t0train.results.statistics import F1, RankPredictions, f1_of_prompts
 
 
-def answers(gold: np.ndarray, predictions: np.ndarray, classes: int | None) -> Answers:
+def answers(gold: np.ndarray, predictions: np.ndarray, classes: int | None) -> RankPredictions:
     grades = [(np.arange(classes or 4) == label).astype(float) for label in gold]
-    return Answers(np.arange(len(gold)), predictions, grades, gold, classes)
+    return RankPredictions(np.arange(len(gold)), predictions, grades, gold, classes)
 
 
 def f1(gold: list[int] | np.ndarray, predictions: list[int] | np.ndarray, classes: int) -> F1:

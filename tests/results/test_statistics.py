@@ -8,13 +8,13 @@ import scipy.stats
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import accuracy_score
 
-from t0train.results.statistics import Answers, paired_difference, resample, summarise
+from t0train.results.statistics import RankPredictions, paired_difference, resample, summarise
 
 
-def classes(predictions: np.ndarray, gold: np.ndarray, number: int, items: np.ndarray | None = None) -> Answers:
+def classes(predictions: np.ndarray, gold: np.ndarray, number: int, items: np.ndarray | None = None) -> RankPredictions:
     """Answers to a prompt with the same `number` choices in every row."""
     grades = [(np.arange(number) == label).astype(float) for label in gold]
-    return Answers(np.arange(len(gold)) if items is None else items, predictions, grades, gold, number)
+    return RankPredictions(np.arange(len(gold)) if items is None else items, predictions, grades, gold, number)
 
 
 def test_prompt_figures_equal_scikit_learn_and_scipy() -> None:
@@ -82,7 +82,7 @@ def test_conditional_prompt_counts_only_its_own_rows() -> None:
 
 def test_repeated_choices_are_all_right_and_a_missing_gold_is_wrong() -> None:
     grades = [np.array(row, dtype=float) for row in ([1, 0, 1], [0, 0], [0, 1, 0], [0, 0, 1, 0])]
-    [prompt], _ = summarise([Answers(np.arange(4), np.array([2, 0, 1, 0]), grades, np.array([0, -1, 1, 2]))])
+    [prompt], _ = summarise([RankPredictions(np.arange(4), np.array([2, 0, 1, 0]), grades, np.array([0, -1, 1, 2]))])
     assert prompt.accuracy == 0.5
     assert prompt.gold_not_in_choices == 1
     assert prompt.chance == pytest.approx((2 / 3 + 0 + 1 / 3 + 1 / 4) / 4)
@@ -139,7 +139,7 @@ def test_rows_that_only_some_prompts_cover_count_there() -> None:
 
 def test_grades_between_0_and_1_are_averaged() -> None:
     grades = [np.array([1.0, 0.5, 0.0]), np.array([0.0, 0.25])]
-    [prompt], _ = summarise([Answers(np.arange(2), np.array([1, 1]), grades, np.array([0, 1]))])
+    [prompt], _ = summarise([RankPredictions(np.arange(2), np.array([1, 1]), grades, np.array([0, 1]))])
     assert prompt.accuracy == pytest.approx((0.5 + 0.25) / 2)
     assert prompt.chance == pytest.approx((0.5 + 0.125) / 2)
     assert prompt.gold_not_in_choices == 0

@@ -11,7 +11,7 @@ from t0train.report.page import PageSection, PageTable, Part, Sentences
 from t0train.report.run_data import RunData, results_of, suites
 from t0train.results.display import difference_cells, selection_table, with_interval
 from t0train.results.results_json import Difference, EvalResults, GeneratedScore, RankedScore
-from t0train.results.statistics import Scored, paired_difference
+from t0train.results.statistics import ItemScores, paired_difference
 
 _HEADER = ("dataset", "split", "run", "prompts", "rows", "median", "mean", "median: 0 outside")
 _EXPLAINED = (
@@ -144,7 +144,7 @@ def _describe_draw(results: EvalResults) -> str:
     return (f"at most {limit:,} rows of each dataset" if limit else "all rows") + f" (seed {results.seed})"
 
 
-def paired(first: dict[str, Scored], second: dict[str, Scored], seed: int) -> tuple[int, Difference] | None:
+def paired(first: dict[str, ItemScores], second: dict[str, ItemScores], seed: int) -> tuple[int, Difference] | None:
     """Number of shared prompts, and the first model minus the second on the items that both have under these.
 
     Equal tasks and row numbers must mean the same item.
