@@ -66,7 +66,7 @@ def print_results(results: EvalResults, prompts: bool) -> None:
 def _print_ranked(title: str, results: EvalResults) -> None:
     metrics = sorted({metric for task in results.tasks for metric in task.metrics})
     further = [f"{metric}: {figure}" for metric in metrics for figure in ("median [95 %]", *_BASELINES)]
-    columns = ["rows", "prompts", *_BASELINES, *_OVER_PROMPTS, *further]
+    columns = ["records", "prompts", *_BASELINES, *_OVER_PROMPTS, *further]
     table = _table(f"{title}: accuracy in %", ["dataset"], columns)
     for task in results.tasks:
         cells = _over_prompts(task, [task.chance, task.majority])
@@ -81,7 +81,7 @@ def _print_ranked(title: str, results: EvalResults) -> None:
 
 
 def _print_generated(title: str, results: EvalResults) -> None:
-    columns = ["rows", "prompts", "constant", *_OVER_PROMPTS, "medians of all metrics (constant answer)"]
+    columns = ["records", "prompts", "constant", *_OVER_PROMPTS, "medians of all metrics (constant answer)"]
     table = _table(f"{title}: what it writes, in %", ["dataset", "metric"], columns)
     for task in results.generated:
         medians = {name: values.median for name, values in task.metrics.items()}
@@ -94,7 +94,7 @@ def _print_generated(title: str, results: EvalResults) -> None:
 def _over_prompts(task: RankedScore | GeneratedScore, baselines: list[float]) -> list[str]:
     """Rows and prompts, what it takes no model to get, and the columns of `_OVER_PROMPTS`."""
     return [
-        str(task.rows),
+        str(task.records),
         str(len(task.prompts)),
         *map(percent, baselines),
         with_interval(task.median, task.iqr),
@@ -109,14 +109,14 @@ def _beside_constant(values: Mapping[str, float], baselines: Mapping[str, Mappin
 
 
 def _print_differences(results: EvalResults) -> None:
-    table = _table("Differences in points", ["difference", "of", "minus"], ["rows", "median [95 %]", "mean [95 %]"])
+    table = _table("Differences in points", ["difference", "of", "minus"], ["records", "median [95 %]", "mean [95 %]"])
     for found in results.differences:
         table.add(found.name, found.of, found.minus, *difference_cells(found))
     table.show()
 
 
 def _print_prompts(results: EvalResults) -> None:
-    columns = ["rows", "gold is no choice", "chance", "majority", "score [95 %]", "remarks"]
+    columns = ["records", "gold is no choice", "chance", "majority", "score [95 %]", "remarks"]
     table = _table("Prompts", ["dataset", "prompt"], columns)
     for task in results.tasks:
         for prompt in task.prompts:
@@ -126,13 +126,13 @@ def _print_prompts(results: EvalResults) -> None:
                 f"({', '.join(f'{which} {percent(of)}' for which, of in prompt.metric_baselines[name].items())})"
                 for name, value in prompt.metrics.items()
             ]
-            cells = [str(prompt.rows), *baselines, with_interval(prompt.accuracy, prompt.interval)]
+            cells = [str(prompt.records), *baselines, with_interval(prompt.accuracy, prompt.interval)]
             table.add(task.dataset, prompt.name, *cells, _remarks(metrics, prompt.remarks))
         _add_left_out(table, task.dataset, task.left_out)
     for result in results.generated:
         for written in result.prompts:
             metrics = [_beside_constant(written.metrics, written.metric_baselines)]
-            cells = [str(written.rows), "", "", "", with_interval(written.score, written.interval)]
+            cells = [str(written.records), "", "", "", with_interval(written.score, written.interval)]
             table.add(result.dataset, written.name, *cells, _remarks(metrics, written.remarks))
         _add_left_out(table, result.dataset, result.left_out)
     table.show()

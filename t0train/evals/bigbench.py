@@ -35,9 +35,9 @@ _SHOWS_CHOICES = "append_choices_to_input"
 
 @dataclass(frozen=True)
 class Example:
-    """One example; `row` counts through all of a task's sub-tasks. Choices and grades are in the drawn order."""
+    """One example; `record` counts through all of a task's sub-tasks. Choices and grades are in the drawn order."""
 
-    row: int
+    record: int
     text: str
     choices: tuple[str, ...]
     grades: NDArray[np.float64]
@@ -53,7 +53,7 @@ class SubTask:
 
     def identity(self, vocabulary: Vocabulary) -> str:
         """Hash of all texts, choices and grades, and of the vocabulary that cuts them."""
-        texts = [[example.row, example.text, example.choices, example.grades.tolist()] for example in self.examples]
+        texts = [[example.record, example.text, example.choices, example.grades.tolist()] for example in self.examples]
         return content_hash([texts, vocabulary.fingerprint])
 
 
@@ -61,13 +61,13 @@ class BigBenchPrompt:
     """A sub-task's drawn examples. Attributes as `RankPrompt`."""
 
     def __init__(self, task: str, part: SubTask, vocabulary: Vocabulary, drawn: NDArray[np.bool_]) -> None:
-        examples = [example for example in part.examples if drawn[example.row]]
+        examples = [example for example in part.examples if drawn[example.record]]
         unscored = part.size - len(part.examples)
         self.name, self.task = part.name, f"bigbench_{task}" if part.name == task else f"bigbench_{task}_{part.name}"
         self.identity = part.identity(vocabulary)
         self.classes: int | None = None
         self.remarks = {"examples without target scores, skipped": unscored} if unscored else {}
-        self.rows = np.array([example.row for example in examples], dtype=np.int64)
+        self.records = np.array([example.record for example in examples], dtype=np.int64)
         self._grades = [example.grades for example in examples]
         self._inputs = vocabulary.encode_many([example.text for example in examples])
         choices = vocabulary.encode_many([choice for example in examples for choice in example.choices])
@@ -139,7 +139,7 @@ def _check_fields(task: dict[str, Any], path: Path) -> None:
         raise UserError(f'{path}: "{_SHOWS_CHOICES}" is {json.dumps(shown)[:200]}, expected true or false.')
 
 
-def _example(task: dict[str, Any], example: Any, row: int, where: str, seed: int) -> Example:
+def _example(task: dict[str, Any], example: Any, record: int, where: str, seed: int) -> Example:
     text, scores = (example.get("input"), example.get("target_scores")) if isinstance(example, dict) else (None, None)
     if not isinstance(text, str) or not isinstance(scores, dict) or not scores:
         raise UserError(f'{where}: a text "input" and "target_scores" with a number for each choice are expected.')
@@ -149,7 +149,7 @@ def _example(task: dict[str, Any], example: Any, row: int, where: str, seed: int
                 f"{where}: the target score of {choice[:200]!r} is {json.dumps(score)[:200]}, expected a number from 0"
                 " to 1: the mean of these is the accuracy."
             )
-    order = generator(seed, "bigbench", task.get("name", ""), row).permutation(len(scores))
+    order = generator(seed, "bigbench", task.get("name", ""), record).permutation(len(scores))
     choices = tuple(sorted(scores)[k] for k in order)
     prefixes = {key: task.get(key, default) for key, default in _PREFIXES.items()}
     shown = [prefixes["choice_prefix"] + choice for choice in choices] if task.get(_SHOWS_CHOICES, True) else []
@@ -159,7 +159,7 @@ def _example(task: dict[str, Any], example: Any, row: int, where: str, seed: int
         *shown,
         prefixes["example_output_prefix"],
     )
-    return Example(row, _joined(parts), choices, np.array([float(scores[choice]) for choice in choices]))
+    return Example(record, _joined(parts), choices, np.array([float(scores[choice]) for choice in choices]))
 
 
 def _joined(parts: tuple[str, ...]) -> str:

@@ -1,6 +1,6 @@
-"""Which checkpoint of a run is the best, judged on rows of the datasets that it is trained on and on nothing else.
+"""Which checkpoint of a run is the best, judged only on records of the datasets that it is trained on.
 
-As in T0 (Sanh et al. 2021, section 5): validation rows of the training datasets, never held-out data, so that the
+As in T0 (Sanh et al. 2021, section 5): validation records of the training datasets, never held-out data, so that the
 evaluation after it is zero-shot. The paper does not say how the scores of tasks are averaged; the rule here is stated.
 """
 
@@ -39,8 +39,8 @@ def select_checkpoint(model: ModelReference, config: EvalConfig) -> Selection:
         config: what is evaluated; see `training_part` for the datasets of its suite that count.
 
     Raises:
-        UserError: no run folder, no checkpoint, a suite that judges nothing that the run is trained on, or scored rows
-            that are trained on.
+        UserError: no run folder, no checkpoint, a suite without any dataset that the run is trained on, or scored
+            records that are trained on.
     """
     folder = RunFolder.require(Path(model.source).expanduser())
     assert model.run is not None
@@ -81,7 +81,7 @@ def training_part(suite: SuiteConfig, run: RunConfig) -> tuple[SuiteConfig, dict
     """The datasets of a suite that a run is trained on, and the others with the reason why they must not count.
 
     Raises:
-        UserError: there is none of the first kind, or its scored rows are trained on.
+        UserError: there is none of the first kind, or its scored records are trained on.
     """
     leaks = leaks_of_run(build_mixture(run.mixture, run.data), suite, run)
     kinds: dict[str, str | None] = dict.fromkeys(task.dataset for task in suite.tasks)
@@ -89,7 +89,7 @@ def training_part(suite: SuiteConfig, run: RunConfig) -> tuple[SuiteConfig, dict
     if wrong := sorted({leak.dataset for leak in leaks if leak.kind == "records"}):  # of any of a dataset's entries
         raise UserError(
             f"suite {suite.name} scores records that the run trains on ({', '.join(wrong)}): they say nothing about "
-            "the choice of a checkpoint; name other rows in the suite."
+            "the choice of a checkpoint; name other records in the suite."
         )
     others = {key: "the run is not trained on it: held-out data must not choose" for key in kinds if not kinds[key]}
     others |= {key: "only its family is trained on" for key, kind in kinds.items() if kind == "family"}
@@ -97,7 +97,7 @@ def training_part(suite: SuiteConfig, run: RunConfig) -> tuple[SuiteConfig, dict
     if not tasks:
         raise UserError(
             f"no dataset of suite {suite.name} is trained on by the run, and held-out data must not choose a "
-            "checkpoint: a zero-shot evaluation after it would not be one. Take a suite of other rows of training "
+            "checkpoint: a zero-shot evaluation after it would not be one. Take a suite of other records of training "
             "datasets, e.g. t0_selection."
         )
     return suite.model_copy(update={"tasks": tasks, "differences": [], "probes": []}), others

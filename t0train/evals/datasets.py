@@ -26,7 +26,7 @@ from t0train.results.statistics import mean_baselines, over_prompts
 from t0train.tasks import Table, Task, Watch, list_missing, open_table, parse_split
 from t0train.tasks.formats import content_identity, file_states
 
-_NO_ROW = "no prompt applies to any row that was drawn"
+_NO_RECORD = "no prompt applies to any record that was drawn"
 _NO_SCORES = 'no example that was drawn has "target_scores", so there are no choices to rank'
 
 Tokens: TypeAlias = NDArray[np.uint16]
@@ -40,13 +40,13 @@ class EvalPrompt(Protocol):
         name: of the prompt, unique in its dataset.
         task: of dataset and prompt together.
         identity: hash of all that decides its items and their scores, whichever of them are drawn.
-        rows: [items] the number of each item's record.
+        records: [items] the number of each item's record.
     """
 
     name: str
     task: str
     identity: str
-    rows: NDArray[np.int64]
+    records: NDArray[np.int64]
 
     @property
     def remarks(self) -> dict[str, int]:
@@ -85,7 +85,7 @@ class GenerationPrompt:
     name: str
     task: str
     identity: str
-    rows: NDArray[np.int64]
+    records: NDArray[np.int64]
     remarks: dict[str, int]
     inputs: list[str]
     references: list[list[str]]
@@ -112,16 +112,16 @@ class EvalDataset(Generic[P]):
     @property
     def items(self) -> list[int]:
         """Number of items of each prompt."""
-        return [len(prompt.rows) for prompt in self.prompts]
+        return [len(prompt.records) for prompt in self.prompts]
 
     @property
     def applicable(self) -> list[P]:
         """The prompts that apply to at least one of the records."""
-        return [prompt for prompt in self.prompts if len(prompt.rows)]
+        return [prompt for prompt in self.prompts if len(prompt.records)]
 
     def facts(self, scores: Sequence[PromptFacts]) -> DatasetFacts:
-        """What results say of every dataset, whatever its kind; `scores` are those of its prompts."""
-        unused = {prompt.name: "applies to no row" for prompt in self.prompts if not len(prompt.rows)}
+        """The facts that results hold of a dataset of either kind; `scores` are those of its prompts."""
+        unused = {prompt.name: "applies to no record" for prompt in self.prompts if not len(prompt.records)}
         return DatasetFacts(
             dataset=self.entry.dataset.key,
             split=self.entry.split,
@@ -137,7 +137,7 @@ class EvalDataset(Generic[P]):
         """The columns that name the items of a prompt in a table of results."""
         entry = self.entry
         names = {"dataset": entry.dataset.key, "split": entry.split, "task": prompt.task, "prompt": prompt.name}
-        return {**{column: [name] * len(prompt.rows) for column, name in names.items()}, "row": prompt.rows}
+        return {**{column: [name] * len(prompt.records) for column, name in names.items()}, "record": prompt.records}
 
 
 class RankDataset(EvalDataset[RankPrompt]):
@@ -167,7 +167,7 @@ def open_datasets(
         Missing(
             dataset=dataset.entry.dataset.key,
             split=dataset.entry.split,
-            reason=_NO_SCORES if dataset.entry.spec.kind == "bigbench" else _NO_ROW,
+            reason=_NO_SCORES if dataset.entry.spec.kind == "bigbench" else _NO_RECORD,
         )
         for dataset in opened
         if not any(dataset.items)
@@ -198,18 +198,18 @@ def _open(entry: SuiteEntry, config: EvalConfig, vocabulary: Vocabulary) -> Rank
 
 
 def _refuse_empty_targets(dataset: RankDataset | GenerationDataset, suite: str) -> None:
-    """Refuse prompts whose right answers say nothing in all drawn records: labels that index no choice, nulls.
+    """Refuse prompts whose right answers are empty in all drawn records: labels that index no choice, nulls.
 
     Texts that are no choice are accepted, with a remark: some published prompts have such targets.
     """
     for prompt in dataset.applicable:
-        number, remarks = len(prompt.rows), prompt.remarks
+        number, remarks = len(prompt.records), prompt.remarks
         if remarks.get(_EMPTY_TARGET) == number:
             why = "; ".join(f"{remark}: {count:,}" for remark, count in remarks.items() if remark != _EMPTY_TARGET)
             raise UserError(
                 f"suite {suite}, {dataset.entry.dataset.key} {dataset.entry.split}, prompt {prompt.name!r}: none of "
-                f"the {number:,} right answers says anything ({why}), so no answer can be right. Correct the rows or "
-                "the template (labels are whole numbers, counted from 0), leave the prompt out of the suite "
+                f"the {number:,} right answers says anything ({why}), so no answer can be right. Correct the records "
+                "or the template (labels are whole numbers, counted from 0), leave the prompt out of the suite "
                 "(`prompts`), or set allow_empty_targets in it to go on."
             )
 
@@ -228,76 +228,78 @@ _REMARKS = {
 }
 
 _EMPTY = {Note.NO_LABEL, Note.NO_CHOICE, Note.BLANK_TARGET, Note.NULL_TARGET}
-_CHUNK = 1024  # rows read at once
+_CHUNK = 1024  # records read at once
 
 
 def generation_prompts(
     entry: SuiteEntry, table: Table, config: EvalConfig, vocabulary: Vocabulary
 ) -> list[GenerationPrompt]:
-    """Render the rows of a table that are drawn under every prompt.
+    """Render the records of a table that are drawn under every prompt.
 
     Raises:
         UserError: a column missing that a template or `references` names.
     """
     for task in entry.tasks:
         task.template.check_columns(table.columns)
-    rows = _drawn_rows(entry, table, config.draw_records(entry, table.num_records))
+    records = _drawn_records(entry, table, config.draw_records(entry, table.num_records))
     spec = entry.spec
     judged = [spec.references, spec.max_new_tokens, spec.metrics[0]]
     prompts = []
     for task in entry.tasks:
         key = StoreKey.of(task, table.split, table, vocabulary, config.seed)  # not stored, but identified alike
-        prompts.append(_render(task, content_hash([key.parts, *judged]), rows, spec, config.seed))
+        prompts.append(_render(task, content_hash([key.parts, *judged]), records, spec, config.seed))
     return prompts
 
 
-def _drawn_rows(entry: SuiteEntry, table: Table, drawn: NDArray[np.bool_]) -> dict[int, dict[str, Any]]:
-    """The drawn rows by number, with the columns that are needed."""
+def _drawn_records(entry: SuiteEntry, table: Table, drawn: NDArray[np.bool_]) -> dict[int, dict[str, Any]]:
+    """The drawn records by number, with the columns that are needed."""
     answers = entry.spec.references.partition(".")[0]
     if answers and answers not in table.columns:
         raise UserError(f"references: {entry.dataset.key} has no column {answers!r}; {nearest(answers, table.columns)}")
     read = set(columns_read((task.template for task in entry.tasks), table.columns))
     columns = [name for name in table.columns if name in read or name == answers]
-    rows = {}
+    records = {}
     for start in range(0, len(drawn), _CHUNK):
         wanted = np.flatnonzero(drawn[start : start + _CHUNK])
         if len(wanted):
             chunk = table.records(start, start + _CHUNK, columns or table.columns[:1])
-            rows.update({start + i: chunk[i] for i in wanted.tolist()})
-    return rows
+            records.update({start + i: chunk[i] for i in wanted.tolist()})
+    return records
 
 
-def _render_rows(task: Task, rows: Mapping[int, dict[str, Any]], seed: int) -> Iterator[tuple[int, Rendered]]:
+def _render_records(task: Task, records: Mapping[int, dict[str, Any]], seed: int) -> Iterator[tuple[int, Rendered]]:
     """The examples that the template does not drop, drawing as in the token store where it draws at random."""
-    for number, row in rows.items():
-        example = task.template.render(row, derive_seed(seed, task.name, number) if task.template.is_random else 0)
+    for number, record in records.items():
+        example = task.template.render(record, derive_seed(seed, task.name, number) if task.template.is_random else 0)
         if example is not None:
             yield number, example
 
 
 def _describe_example(example: Rendered, has_other_answers: bool = False) -> Iterator[str]:
-    """What is to be said of an example: of its notes, and whether its right answers say nothing."""
+    """The remarks on an example: its notes, and whether its right answers are empty."""
     if not has_other_answers and not _EMPTY.isdisjoint(example.notes):
         yield _EMPTY_TARGET
     yield from (_REMARKS[note] for note in sorted(example.notes))
 
 
-def _render(task: Task, identity: str, rows: dict[int, dict[str, Any]], spec: SuiteTask, seed: int) -> GenerationPrompt:
+def _render(
+    task: Task, identity: str, records: dict[int, dict[str, Any]], spec: SuiteTask, seed: int
+) -> GenerationPrompt:
     kept: list[int] = []
     notes: Counter[str] = Counter()
     inputs: list[str] = []
     references: list[list[str]] = []
-    for number, example in _render_rows(task, rows, seed):
+    for number, example in _render_records(task, records, seed):
         kept.append(number)
         inputs.append(example.input)
-        references.append(list(dict.fromkeys([example.target, *_answers(rows[number], spec.references)])))
+        references.append(list(dict.fromkeys([example.target, *_answers(records[number], spec.references)])))
         notes.update(_describe_example(example, has_other_answers=len(references[-1]) > 1))
-    notes[LEFT_OUT] = len(rows) - len(kept)
+    notes[LEFT_OUT] = len(records) - len(kept)
     return GenerationPrompt(
         name=task.template.name,
         task=task.name,
         identity=identity,
-        rows=np.array(kept, dtype=np.int64),
+        records=np.array(kept, dtype=np.int64),
         remarks={remark: number for remark, number in notes.items() if number},
         inputs=inputs,
         references=references,
@@ -305,11 +307,11 @@ def _render(task: Task, identity: str, rows: dict[int, dict[str, Any]], spec: Su
     )
 
 
-def _answers(row: dict[str, Any], path: str) -> list[str]:
-    """All right answers that a row names: a text or a list of texts."""
+def _answers(record: dict[str, Any], path: str) -> list[str]:
+    """All right answers that a record names: a text or a list of texts."""
     if not path:
         return []
-    value: Any = row
+    value: Any = record
     for key in path.split("."):
         if not isinstance(value, dict) or key not in value:
             raise UserError(f"references: {path!r} leads to nothing; found {value!r:.80} where {key!r} was looked up.")
@@ -323,15 +325,15 @@ class TokenizedPrompt:
     def __init__(
         self, task: Task, tokens: TaskTokens, drawn: NDArray[np.bool_], notes: Callable[[], Mapping[str, int]]
     ) -> None:
-        """`notes` counts what is dubious about the rows that are drawn; called only if the remarks are read."""
+        """`notes` counts what is dubious about the records that are drawn; called only if the remarks are read."""
         self.name, self.task = task.template.name, task.name
         self.identity = content_hash(tokens.manifest["key_parts"])
         self.classes = len(task.template.fixed_choices) if task.template.fixed_choices else None
-        rows = np.array([tokens.source_row(item) for item in range(len(tokens))], dtype=np.int64)
-        self._items = np.flatnonzero(drawn[rows])
-        self.rows = rows[self._items]
+        records = np.array([tokens.source_row(item) for item in range(len(tokens))], dtype=np.int64)
+        self._items = np.flatnonzero(drawn[records])
+        self.records = records[self._items]
         self._tokens, self._notes = tokens, notes
-        self._left_out = int(drawn.sum()) - len(self.rows)
+        self._left_out = int(drawn.sum()) - len(self.records)
 
     @cached_property
     def remarks(self) -> dict[str, int]:
@@ -354,7 +356,7 @@ class TokenizedPrompt:
         """1 for the choices that equal the target, of which the gold one is the first; 0 for the others.
 
         The original compares bytes. Choices that the vocabulary cannot tell apart tie, the first of them is predicted,
-        and one that stands before the gold choice differs from the target in its bytes: it is wrong.
+        and one that comes before the gold choice differs from the target in its bytes: it is wrong.
         """
         choices, gold = self.item(i)[1], self.gold(i)
         same = [gold >= 0 and k >= gold and np.array_equal(choice, choices[gold]) for k, choice in enumerate(choices)]
@@ -362,7 +364,7 @@ class TokenizedPrompt:
 
 
 def rank_prompts(entry: SuiteEntry, table: Table, config: EvalConfig, vocabulary: Vocabulary) -> list[TokenizedPrompt]:
-    """Render and tokenise what is not in the store yet, and draw the rows of the table to score."""
+    """Render and tokenise what is not in the store yet, and draw the records of the table to score."""
     prepared = prepare_tasks(
         entry.tasks,
         lambda _: entry.split,
@@ -372,9 +374,9 @@ def rank_prompts(entry: SuiteEntry, table: Table, config: EvalConfig, vocabulary
         workers=os.cpu_count() or 1,
         seed=config.seed,
     )
-    table.watch.check()  # what was prepared are the rows of this table
+    table.watch.check()  # what was prepared are the records of this table
     drawn = config.draw_records(entry, table.num_records)
-    read = cache(partial(_drawn_rows, entry, table, drawn))  # once for all prompts, if it is needed
+    read = cache(partial(_drawn_records, entry, table, drawn))  # once for all prompts, if it is needed
     return [
         TokenizedPrompt(
             task,
@@ -387,9 +389,9 @@ def rank_prompts(entry: SuiteEntry, table: Table, config: EvalConfig, vocabulary
 
 
 def _count_notes(task: Task, read: Callable[[], dict[int, dict[str, Any]]], seed: int) -> Mapping[str, int]:
-    """What is dubious about the examples of the drawn rows; that no choice is right is counted elsewhere."""
+    """What is dubious about the examples of the drawn records; that no choice is right is counted elsewhere."""
     notes: Counter[str] = Counter()
-    for _, example in _render_rows(task, read(), seed):
+    for _, example in _render_records(task, read(), seed):
         notes.update(_describe_example(example))
     notes.pop(_REMARKS[Note.NOT_A_CHOICE], None)
     return notes

@@ -29,8 +29,8 @@ from t0train.tasks import (
 )
 from t0train.tasks.sources import HUB
 
-LEFT_OUT = "rows that the template leaves out"
-"""Remark on a prompt that does not apply to all rows drawn."""
+LEFT_OUT = "records that the template leaves out"
+"""Remark on a prompt that does not apply to all records drawn."""
 
 SINGLE_CHOICE = "examples with a single choice, right whatever the model says"
 """Remark on a prompt with such examples."""
@@ -178,9 +178,9 @@ def _resolve(spec: SuiteTask, config: EvalConfig) -> SuiteEntry:
     refuse_equal_names(chosen)
     if not chosen:
         names = ", ".join(repr(task.template.name) for task in fitting) or "none"
-        wanted = "has answer choices, so nothing can be ranked" if ranked else "has none, so nothing is to be written"
+        wanted = "has answer choices, so nothing can be ranked" if ranked else "has none, so nothing can be generated"
         raise UserError(
-            f"suite {suite}: no prompt of {spec.dataset} is both asked for (prompts: {spec.prompts}) and {wanted}; "
+            f"suite {suite}: no prompt of {spec.dataset} is both selected (prompts: {spec.prompts}) and {wanted}; "
             f"prompts {'with' if ranked else 'without'} answer choices: {names}."
         )
     chosen.sort(key=lambda task: task.template.name)
@@ -189,26 +189,26 @@ def _resolve(spec: SuiteTask, config: EvalConfig) -> SuiteEntry:
 
 
 def split_missing(entries: Sequence[SuiteEntry], source: str) -> tuple[list[SuiteEntry], list[Missing]]:
-    """The entries whose rows are at hand, and those that are not.
+    """The entries whose records are available, and those whose are not.
 
     Raises:
         UserError: none is; the message names all.
     """
-    at_hand, missing = [], []
+    available, missing = [], []
     for entry in entries:
         reason = _why_missing(entry, source)
         if reason is None:
-            at_hand.append(entry)
+            available.append(entry)
         else:
             missing.append(Missing(dataset=entry.dataset.key, split=entry.split, reason=reason))
-    if missing and not at_hand:
+    if missing and not available:
         reason = explain_nothing_found([entry.dataset for entry in entries], source)
         lines = list_missing([(table.dataset, table.split, reason or table.reason) for table in missing])
         raise UserError(
-            f"none of the suite's {len(missing)} tables is at hand:\n{lines}\n"
+            f"none of the suite's {len(missing)} tables is available:\n{lines}\n"
             "Put them there, or choose another source (--data)."
         )
-    return at_hand, missing
+    return available, missing
 
 
 def _why_missing(entry: SuiteEntry, source: str) -> str | None:

@@ -200,7 +200,7 @@ def _scored(scores: pa.Table, generations: pa.Table, dataset: str) -> list[ItemS
             by_prompt = [
                 of_dataset.filter(pc.equal(of_dataset["prompt"], name)) for name in of_dataset["prompt"].unique()
             ]
-            return [(part["row"].to_numpy(), part[column].to_numpy()) for part in by_prompt]
+            return [(part["record"].to_numpy(), part[column].to_numpy()) for part in by_prompt]
     return []
 
 

@@ -98,7 +98,7 @@ class Generator:
             beams: 1 is greedy decoding.
             batch_size: prompts that are answered at once.
             max_inputs: longer prompts are cut at the end.
-            advance: told how many prompts were answered.
+            advance: called with the number of prompts that were answered.
             say: takes a sentence if prompts were cut.
 
         Raises:
@@ -246,7 +246,7 @@ class GenerationScorer:
             for prompt, some in zip(prompts, outputs, strict=True)
         ]
         means, spread = spread_over_prompts(
-            [(prompt.rows, values[headline]) for prompt, values in zip(prompts, scores, strict=True)], self.seed
+            [(prompt.records, values[headline]) for prompt, values in zip(prompts, scores, strict=True)], self.seed
         )
         results = tuple(
             _score_prompt(prompt, some, values, mean, "bleu" in metrics)

@@ -32,7 +32,7 @@ def item_scores(metric: str, outputs: Texts, references: References) -> NDArray[
 
 
 def constant_answer(references: References) -> str:
-    """The right answer of the most rows, the first of equally frequent ones: what one can write without reading."""
+    """The right answer of the most records, the first of equally frequent ones: it takes no reading to give it."""
     return Counter(text for rights in references for text in dict.fromkeys(rights)).most_common(1)[0][0]
 
 
@@ -58,7 +58,7 @@ def exact_match(output: str, right: str) -> float:
 
 
 def contains(output: str, right: str) -> float:
-    """1 if the right answer stands in the output as whole words, both after SQuAD's normalisation.
+    """1 if the right answer occurs in the output as whole words, both after SQuAD's normalisation.
 
     The model card's measure for WinoBias: the article before the noun, its capital and punctuation do not matter; `the
     developer` is not found in `developers`.

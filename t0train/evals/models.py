@@ -112,7 +112,7 @@ class EvalModel:
     Attributes:
         model: on the device that it shall run on.
         vocabulary: that it was trained with.
-        facts: what results say of it.
+        facts: what results record of it.
     """
 
     model: T5

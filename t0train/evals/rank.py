@@ -105,7 +105,7 @@ def rank_tokens(
         max_targets: as in `rank_choices`.
         batch_tokens: as in `rank_choices`.
         name: what to call an item in an error message.
-        advance: told after every batch how many items were begun in it.
+        advance: called after every batch with the number of items that were begun in it.
     """
     pieces = [piece for i, item in enumerate(items) for piece in _pieces(i, item, max_inputs, max_targets, name)]
     rows = _pack(pieces, max_inputs, max_targets)
@@ -245,11 +245,11 @@ class RankScorer:
 
     def predict(self, prompt: RankPrompt) -> list[Scores]:
         """The log-probability of every choice, for each item of a prompt."""
-        model, items = self.model.model, [prompt.item(i) for i in range(len(prompt.rows))]
+        model, items = self.model.model, [prompt.item(i) for i in range(len(prompt.records))]
 
         def compute() -> list[list[float]]:
             scores = rank_tokens(
-                model, items, name=lambda i: f"task {prompt.task}, row {prompt.rows[i]}", advance=self.advance
+                model, items, name=lambda i: f"task {prompt.task}, record {prompt.records[i]}", advance=self.advance
             )
             return [values.tolist() for values in scores]
 
@@ -335,7 +335,7 @@ def _mistakes(
         mistakes.append(
             Mistake(
                 prompt=prompt.name,
-                row=int(prompt.rows[i]),
+                record=int(prompt.records[i]),
                 input=vocabulary.decode(inputs),
                 answer=texts[given.predictions[i]],
                 gold=texts[gold] if gold >= 0 else None,
@@ -364,9 +364,9 @@ def _choose(
     prompt: RankPrompt, scores: Sequence[Scores], lengths: Callable[[Sequence[Tokens]], NDArray[np.float64]]
 ) -> RankPredictions:
     """The choice with the highest score of each item, the first of equal ones."""
-    places = range(len(prompt.rows))
+    places = range(len(prompt.records))
     return RankPredictions(
-        items=prompt.rows,
+        items=prompt.records,
         predictions=np.array(
             [(values / lengths(prompt.item(i)[1])).argmax() for i, values in enumerate(scores)], dtype=np.int64
         ),
@@ -386,7 +386,7 @@ def _remarks(prompt: RankPrompt) -> dict[str, int]:
         f"input cut to {MAX_INPUTS} tokens": 0,
     }
     empty, single, alike, cut, long = found
-    for i in range(len(prompt.rows)):
+    for i in range(len(prompt.records)):
         inputs, choices = prompt.item(i)
         lengths = [len(choice) for choice in choices]
         found[empty] += min(lengths) == 1  # EOS alone

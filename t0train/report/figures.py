@@ -39,7 +39,7 @@ _NAME = 60
 
 
 class Box(NamedTuple):
-    """One model in a panel of the accuracy figure: the accuracies of its prompts, and the baselines on its rows."""
+    """One model in a panel of the accuracy figure: the accuracies of its prompts, and the baselines on its records."""
 
     model: str
     colour: str
@@ -249,7 +249,7 @@ def draw_accuracies(panels: Sequence[Panel]) -> Figure:
 
 
 def _baselines(axis: Axes, boxes: Sequence[Box]) -> None:
-    """Chance and majority under each box: models may have been scored on other rows and prompts."""
+    """Chance and majority under each box: models may have been scored on other records and prompts."""
     left = np.arange(len(boxes)) - 0.5
     for values, style, label in (
         ([box.majority for box in boxes], {"linestyle": "--", "linewidth": 1}, "majority class"),

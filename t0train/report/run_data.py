@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 Items: TypeAlias = dict[tuple[str, str], dict[str, ItemScores]]
-"""By dataset and split: for each task the rows and their scores."""
+"""By dataset and split: for each task the records and their scores."""
 
 _ITEM_FILES = {"scores.parquet": "right", "generations.parquet": "score"}
 """With the column that holds an item's score."""
-_ITEM_COLUMNS = {"dataset": "string", "split": "string", "task": "string", "row": "int64"}
+_ITEM_COLUMNS = {"dataset": "string", "split": "string", "task": "string", "record": "int64"}
 
 
 class LoggedEvent(Record):
@@ -142,7 +142,7 @@ class RunData:
         results: by suite.
         untrained: results of the model before training, by suite.
         selections: comparisons of checkpoints, by suite.
-        overlaps: what the suite's texts share with the training rows, by suite.
+        overlaps: what the suite's texts share with the training records, by suite.
     """
 
     name: str
@@ -313,18 +313,18 @@ def _check_digest(path: Path, expected: str | None) -> None:
 
 def _add_items(found: Items, table: pa.Table, column: str, path: Path) -> None:
     keys = [table[name].to_numpy(zero_copy_only=False) for name in ("dataset", "split", "task")]
-    rows, scores = table["row"].to_numpy(), table[column].to_numpy()
+    records, scores = table["record"].to_numpy(), table[column].to_numpy()
     if any(table[name].null_count for name in table.column_names):
         raise UserError(f"{path} is damaged: it holds empty cells.")
-    if not ((scores >= 0) & (scores <= 1)).all() or (rows < 0).any():
-        raise UserError(f"{path} is damaged: scores are between 0 and 1, rows not negative.")
-    changes = np.zeros(len(rows), dtype=bool)
+    if not ((scores >= 0) & (scores <= 1)).all() or (records < 0).any():
+        raise UserError(f"{path} is damaged: scores are between 0 and 1, records not negative.")
+    changes = np.zeros(len(records), dtype=bool)
     for values in keys:
         changes[1:] |= values[1:] != values[:-1]
-    for part in np.split(np.arange(len(rows)), np.flatnonzero(changes)):
+    for part in np.split(np.arange(len(records)), np.flatnonzero(changes)):
         if len(part):
             dataset, split, task = (str(values[part[0]]) for values in keys)
             tasks = found.setdefault((dataset, split), {})
-            if task in tasks or len(np.unique(rows[part])) < len(part):
-                raise UserError(f"{path} is damaged: a row of {dataset} {split} is there twice under task {task}.")
-            tasks[task] = (rows[part], scores[part])
+            if task in tasks or len(np.unique(records[part])) < len(part):
+                raise UserError(f"{path} is damaged: a record of {dataset} {split} is there twice under task {task}.")
+            tasks[task] = (records[part], scores[part])

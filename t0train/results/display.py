@@ -17,7 +17,7 @@ from t0train.results.results_json import (
 
 NOTHING = "-"
 """Shown in a table where there is no value."""
-_PART = "applies to a part of the rows"
+_PART = "applies to a part of the records"
 _NO_GOLD = "the right answer is no choice"
 _CONSTANT = "the same choice is right everywhere"
 _ALL_WRONG = "answered wrongly"
@@ -65,7 +65,7 @@ def overlap_sources(found: Overlap, most: int | None = None) -> str:
     """The training datasets that records are shared with, `most` of them."""
     if found.short == found.records:
         return NOTHING
-    return ", ".join(f"{key} ({rows:,})" for key, rows in list(found.sources.items())[:most]) or "none"
+    return ", ".join(f"{key} ({number:,})" for key, number in list(found.sources.items())[:most]) or "none"
 
 
 class PromptRemark(NamedTuple):
@@ -82,11 +82,11 @@ def prompt_remarks(entry: RankedScore | GeneratedScore) -> Iterator[PromptRemark
     """The remarks on the prompts of one dataset, each kind once: no error, but odd."""
     counts: dict[str, list[tuple[int, int]]] = {}  # by remark: (number, of) for each prompt that it is about
     for prompt in entry.prompts:
-        if prompt.rows < entry.rows:
-            counts.setdefault(_PART, []).append((prompt.rows, entry.rows))
+        if prompt.records < entry.records:
+            counts.setdefault(_PART, []).append((prompt.records, entry.records))
         for text, number in {**_of_figures(prompt), **prompt.remarks}.items():
             if number:
-                counts.setdefault(text, []).append((number, prompt.rows))
+                counts.setdefault(text, []).append((number, prompt.records))
     for text, numbers in counts.items():
         spans = (_span(part) for part in zip(*numbers, strict=True))
         prompts = f"{len(numbers)} of {len(entry.prompts)}"
@@ -97,10 +97,10 @@ def _of_figures(prompt: RankedPromptScore | GeneratedPromptScore) -> dict[str, i
     """Why a figure of a ranked prompt is 0 or 100 %; nothing for a prompt whose answers are written."""
     if isinstance(prompt, GeneratedPromptScore):
         return {}
-    rows, no_gold = prompt.rows, prompt.gold_not_in_choices
-    is_constant = rows > 1 and prompt.majority == 1
-    is_all_wrong = no_gold < rows and prompt.accuracy == 0
-    return {_NO_GOLD: no_gold, _CONSTANT: rows * is_constant, _ALL_WRONG: rows * is_all_wrong}
+    records, no_gold = prompt.records, prompt.gold_not_in_choices
+    is_constant = records > 1 and prompt.majority == 1
+    is_all_wrong = no_gold < records and prompt.accuracy == 0
+    return {_NO_GOLD: no_gold, _CONSTANT: records * is_constant, _ALL_WRONG: records * is_all_wrong}
 
 
 def _span(numbers: Sequence[int]) -> str:

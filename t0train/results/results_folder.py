@@ -20,7 +20,7 @@ _ITEM = [
     ("split", pa.string()),
     ("task", pa.string()),
     ("prompt", pa.string()),
-    ("row", pa.int64()),  # of the split's slice
+    ("record", pa.int64()),  # of the split's slice
 ]
 SCORES = pa.schema(
     [
@@ -59,7 +59,7 @@ class Results(EvalResults):
     def write(self, folder: Path) -> None:
         """Write the Parquet files and results.json, each whole or not at all, results.json last.
 
-        Results of another step of the run that stand there are kept in `folder/step-XXXXXXXX/`.
+        Results of another step of the run that are there are kept in `folder/step-XXXXXXXX/`.
 
         Raises:
             UserError: the folder cannot be written to.
@@ -114,7 +114,7 @@ def read_results(folder: Path) -> EvalResults | None:
 
 
 def check_folder(folder: Path, suite: str, model: EvaluatedModel, limit: int | None = None) -> None:
-    """Refuse a folder that holds the results of another model or suite, or of more rows.
+    """Refuse a folder that holds the results of another model or suite, or of more records.
 
     A later step of the same run is no other model.
 
@@ -123,7 +123,7 @@ def check_folder(folder: Path, suite: str, model: EvaluatedModel, limit: int | N
         suite: name of the suite that is to be evaluated.
         model: facts about the model. A run is known by its `run` (see `run_identity`), anything else by its `weights`,
             whatever it is called; by its name where the folder does not say more.
-        limit: of the rows that are to be evaluated.
+        limit: of the records that are to be evaluated.
 
     Raises:
         UserError: says what is there and what was to be written.
@@ -141,9 +141,9 @@ def check_folder(folder: Path, suite: str, model: EvaluatedModel, limit: int | N
         what = f"of untrained {there.untrained}, these are of untrained {model.untrained}"
     elif found.suite != suite:
         what = f"of suite {found.suite!r}, these are of suite {suite!r}"
-    elif found.has_more_rows(limit):
-        rows = "all rows" if found.limit is None else f"up to {found.limit:,} rows of a dataset"
-        what = f"of {rows}, these are of up to {limit:,}"
+    elif found.has_more_records(limit):
+        records = "all records" if found.limit is None else f"up to {found.limit:,} records of a dataset"
+        what = f"of {records}, these are of up to {limit:,}"
     else:
         return
     raise UserError(f"{folder} holds the results {what}; choose another folder (--out), or remove the old one.")

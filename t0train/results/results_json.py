@@ -36,11 +36,11 @@ class Spread(Record):
     """A score over all prompts of one dataset.
 
     `interval` and `mean_interval` belong to the median and to the mean over prompts. Every bootstrap replicate draws
-    dataset rows with replacement, the same ones for all prompts, and takes the median (mean) of the prompts' scores on
+    records with replacement, the same ones for all prompts, and takes the median (mean) of the prompts' scores on
     them.
     """
 
-    rows: Count
+    records: Count
     median: Share
     interval: Interval
     iqr: Interval
@@ -58,9 +58,9 @@ class AccuracySpread(Spread):
 
 
 class MeanScore(Record):
-    """The mean score of one prompt, with its 95 % bootstrap interval over rows."""
+    """The mean score of one prompt, with its 95 % bootstrap interval over records."""
 
-    rows: Count
+    records: Count
     score: Share
     interval: Interval
 
@@ -68,7 +68,7 @@ class MeanScore(Record):
 class Accuracy(Record):
     """One prompt. `chance` is the expected accuracy of a uniform guess, `majority` that of the best constant answer."""
 
-    rows: Count
+    records: Count
     accuracy: Share
     interval: Interval
     chance: Share
@@ -82,12 +82,12 @@ class PromptFacts(Record):
     Attributes:
         name: of the template; of the sub-task in BIG-bench.
         task: of dataset and prompt together.
-        identity: hash of the inputs and of how answers are judged, whichever of the rows were drawn: two results with
-            the same one can be compared row by row.
+        identity: hash of the inputs and of how answers are judged, whichever of the records were drawn: two results
+            with the same one can be compared record by record.
         metrics: of a ranked prompt those in addition to accuracy, of a generated one all.
         metric_baselines: by metric, what it takes no model to get: `chance` (a uniform guess), `majority` (the best
             constant choice) or `constant` (the most frequent right answer).
-        remarks: what is odd about its items, with their number: empty, cut or equal choices, rows left out.
+        remarks: what is odd about its items, with their number: empty, cut or equal choices, records left out.
     """
 
     name: str
@@ -99,7 +99,7 @@ class PromptFacts(Record):
 
 
 class RankedPromptScore(PromptFacts, Accuracy):
-    """One prompt of a ranked dataset; `metric_intervals` are 95 % bootstraps over rows of its further metrics."""
+    """One prompt of a ranked dataset; `metric_intervals` are 95 % bootstraps over records of its further metrics."""
 
     metric_intervals: dict[str, Interval] = Field({})
 
@@ -117,7 +117,7 @@ class Mistake(Record):
     """A wrong answer, to look at. `gold` is None if the right one is no choice."""
 
     prompt: str
-    row: Count
+    record: Count
     input: str
     answer: str
     gold: str | None
@@ -130,7 +130,7 @@ class DatasetFacts(Record):
         dataset: its key.
         split: as the suite writes it.
         family: kind of task.
-        revision: identity of its rows.
+        revision: identity of its records.
         metrics: over prompts (of a ranked dataset: those in addition to accuracy).
         metric_baselines: means over prompts of what guesses and constant answers get by these metrics.
         left_out: prompts left out, with the reason.
@@ -157,7 +157,7 @@ class RankedScore(DatasetFacts, AccuracySpread):
 
     Attributes:
         normalise: what is compared between choices, see `SuiteTask`.
-        metric_intervals: 95 % bootstraps over rows of the medians over prompts of the further metrics.
+        metric_intervals: 95 % bootstraps over records of the medians over prompts of the further metrics.
         prompts: each prompt.
         mistakes: some wrong answers under the prompt with the lowest accuracy.
     """
@@ -186,7 +186,7 @@ class Difference(Record):
 
 
 class DatasetDifference(Difference):
-    """The scores of dataset `of` minus those of dataset `minus`, row by row."""
+    """The scores of dataset `of` minus those of dataset `minus`, record by record."""
 
     name: str
     of: str
@@ -210,7 +210,7 @@ class Missing(Record):
 
 
 class NotHeldOut(Record):
-    """What a model's training shares with a dataset: its rows, other rows of the dataset, or the family of tasks."""
+    """What a model's training shares with a dataset: its records, others of the dataset, or the family of tasks."""
 
     kind: Literal["records", "dataset", "family"]
     sentence: str
@@ -245,9 +245,9 @@ class EvalResults(Record):
         schema_version: of this layout.
         model: what was evaluated.
         suite: name of the suite.
-        source: where the rows came from.
-        limit: rows scored at most per dataset, in addition to the suite's own limits; None for no limit.
-        seed: of the drawn rows, the drawn prompts and the bootstrap.
+        source: where the records came from.
+        limit: records scored at most per dataset, in addition to the suite's own limits; None for no limit.
+        seed: of the drawn records, the drawn prompts and the bootstrap.
         tasks: one entry per ranked dataset and split.
         generated: one entry per generated dataset and split.
         differences: between datasets, as the suite asks for.
@@ -291,11 +291,11 @@ class EvalResults(Record):
         return frozenset(entry.key for entry in self.scored)
 
     def is_fuller(self, datasets: Set[tuple[str, str]], limit: int | None) -> bool:
-        """Whether something would be lost if results of these datasets and rows took their place."""
-        return not self.datasets <= datasets or self.has_more_rows(limit)
+        """Whether something would be lost if results of these datasets and records took their place."""
+        return not self.datasets <= datasets or self.has_more_records(limit)
 
-    def has_more_rows(self, limit: int | None) -> bool:
-        """Whether more rows were scored than `limit` allows."""
+    def has_more_records(self, limit: int | None) -> bool:
+        """Whether more records were scored than `limit` allows."""
         return limit is not None and (self.limit is None or self.limit > limit)
 
 
@@ -317,9 +317,9 @@ class Selection(Record):
         schema_version: of this layout.
         suite: its name.
         step: of the best checkpoint.
-        source: where the rows came from.
-        limit: rows scored at most per dataset, in addition to the suite's own limits; None for no limit.
-        seed: of the drawn rows and prompts.
+        source: where the records came from.
+        limit: records scored at most per dataset, in addition to the suite's own limits; None for no limit.
+        seed: of the drawn records and prompts.
         candidates: all, the earliest first.
         left_out: datasets of the suite that do not count, with the reason.
         rule: how the best one is found.

@@ -1,9 +1,10 @@
 """How figures are computed: scores per prompt, spread over prompts, bootstrap intervals, baselines, F1, differences.
 
-The two kinds of spread stay apart. Intervals are 95 % percentile bootstraps over *items* (rows of the dataset); median,
-interquartile range, minimum and maximum are taken over *prompts*, as in the paper (Sanh et al. 2021, section 5). Every
-bootstrap replicate draws items with replacement, the same ones for all prompts (and for both models of a difference),
-so what prompts and models share cancels as it should. Intervals are the 2.5 and 97.5 percentiles of the replicates.
+The two kinds of spread stay apart. Intervals are 95 % percentile bootstraps over *items* (records of the dataset);
+median, interquartile range, minimum and maximum are taken over *prompts*, as in the paper (Sanh et al. 2021, section
+5). Every bootstrap replicate draws items with replacement, the same ones for all prompts (and for both models of a
+difference), so what prompts and models share cancels as it should. Intervals are the 2.5 and 97.5 percentiles of the
+replicates.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from t0train.results.results_json import Accuracy, AccuracySpread, Difference, M
 
 Interval = tuple[float, float]
 ItemScores = tuple[NDArray[np.int64], NDArray[np.float64]]
-"""What happened under one prompt: distinct items [n], e.g. row numbers, and the score of each [n]."""
+"""What happened under one prompt: distinct items [n], e.g. record numbers, and the score of each [n]."""
 
 RESAMPLES = 2000
 _CELLS = 1 << 24  # item counts of one block of resamples: bounds memory, changes no result
@@ -32,12 +33,12 @@ class RankPredictions:
     """What a model answered under one prompt.
 
     Attributes:
-        items: [rows] the dataset row behind each answer; a conditional template leaves some out.
-        predictions: [rows] index of the predicted choice.
-        grades: per row, how right each of its choices is, 0 to 1: all 0 if the gold target is no choice, several 1 if
-            it is repeated; between 0 and 1 in some BIG-bench tasks only.
-        gold: [rows] index of the gold choice, -1 if it is none.
-        classes: how many choices every row has, if they are the same for every row; else None.
+        items: [records] the record behind each answer; a conditional template leaves some out.
+        predictions: [records] index of the predicted choice.
+        grades: per record, how right each of its choices is, 0 to 1: all 0 if the gold target is no choice, several 1
+            if it is repeated; between 0 and 1 in some BIG-bench tasks only.
+        gold: [records] index of the gold choice, -1 if it is none.
+        classes: how many choices every record has, if they are the same for every record; else None.
     """
 
     items: NDArray[np.int64]
@@ -48,22 +49,22 @@ class RankPredictions:
 
     @cached_property
     def scores(self) -> NDArray[np.float64]:
-        """[rows] the grade of each prediction: 1 if it is right, 0 if not."""
+        """[records] the grade of each prediction: 1 if it is right, 0 if not."""
         return np.array([grades[k] for grades, k in zip(self.grades, self.predictions, strict=True)], dtype=np.float64)
 
 
 def spread_over_prompts(prompts: Sequence[ItemScores], seed: int = 0) -> tuple[list[MeanScore], Spread]:
-    """Statistics of each prompt and of all of them, from one joint resampling of the dataset's rows."""
+    """Statistics of each prompt and of all of them, from one joint resampling of the dataset's records."""
     items, scores, covered = as_table(prompts)
     replicates = resample(scores, covered, seed)
     means = scores.sum(axis=0) / covered.sum(axis=0)
     lower, median, upper = np.percentile(means, [25, 50, 75])
     of_prompts = [
-        MeanScore(rows=len(some), score=float(means[column]), interval=interval(replicates[:, column]))
+        MeanScore(records=len(some), score=float(means[column]), interval=interval(replicates[:, column]))
         for column, (some, _) in enumerate(prompts)
     ]
     return of_prompts, Spread(
-        rows=len(items),
+        records=len(items),
         median=float(median),
         interval=interval(np.nanmedian(replicates, axis=1)),
         iqr=(float(lower), float(upper)),
@@ -79,7 +80,7 @@ def summarise(prompts: Sequence[RankPredictions], seed: int = 0) -> tuple[list[A
     scores, spread = spread_over_prompts([(answers.items, answers.scores) for answers in prompts], seed)
     statistics = [
         Accuracy(
-            rows=one.rows,
+            records=one.records,
             accuracy=one.score,
             interval=one.interval,
             chance=chance(answers),
@@ -96,14 +97,14 @@ def summarise(prompts: Sequence[RankPredictions], seed: int = 0) -> tuple[list[A
 
 
 def chance(answers: RankPredictions) -> float:
-    """Expected accuracy of a uniform guess among each row's choices."""
+    """Expected accuracy of a uniform guess among each record's choices."""
     return float(np.mean([grades.mean() for grades in answers.grades]))
 
 
 def majority(answers: RankPredictions) -> float:
     """Best accuracy of an answer that ignores the input: always the same position in the list of choices.
 
-    With the same choices in every row that is the share of the majority class.
+    With the same choices in every record that is the share of the majority class.
     """
     longest = max(len(grades) for grades in answers.grades)
     hits = np.zeros(longest)
@@ -211,8 +212,8 @@ class F1:
 
     Attributes:
         value: of the model's answers.
-        interval: 95 % bootstrap over rows.
-        chance: of every class given to an equal part of the rows of each class, as a uniform guess does on average.
+        interval: 95 % bootstrap over records.
+        chance: of every class given to an equal part of each class's records, as a uniform guess does on average.
         majority: of the best constant answer.
     """
 
@@ -223,11 +224,11 @@ class F1:
 
 
 def f1_of_prompts(prompts: Sequence[RankPredictions], seed: int = 0) -> tuple[list[F1 | None], Interval | None]:
-    """F1 under each prompt (None where the classes are not the same in every row), and the interval of their median.
+    """F1 under each prompt (None where classes differ between records), and the interval of their median.
 
     Args:
         prompts: what a model answered under each.
-        seed: of the bootstrap, which draws the same rows for all prompts, as that of the accuracy does.
+        seed: of the bootstrap, which draws the same records for all prompts, as that of the accuracy does.
     """
     fitting = [answers for answers in prompts if answers.classes is not None]
     if not fitting:
@@ -261,31 +262,34 @@ def _f1(
     gold: NDArray[np.int64],
     predictions: NDArray[np.int64],
 ) -> float:
-    """Mean over the classes that count of 2 hits / (times it is right + times it is said); 0 where both are 0."""
+    """Mean over the classes that count of 2 hits / (times it is right + times it is predicted); 0 where both are 0."""
     scores = []
     for label in _labels(answers):
-        is_so, said = gold == label, predictions == label
-        number = int(is_so.sum() + said.sum())
-        scores.append(2 * int((is_so & said).sum()) / number if number else 0.0)
+        actual, predicted = gold == label, predictions == label
+        number = int(actual.sum() + predicted.sum())
+        scores.append(2 * int((actual & predicted).sum()) / number if number else 0.0)
     return float(np.mean(scores))
 
 
 def _chance(answers: RankPredictions) -> float:
-    """Every row answered once with every class."""
+    """Every record answered once with every class."""
     number = len(_classes(answers))
     return _f1(answers, np.repeat(answers.gold, number), np.tile(np.arange(number), len(answers.gold)))
 
 
 def _replicates(prompts: Sequence[RankPredictions], seed: int) -> NDArray[np.float64]:
-    """F1 of bootstrap replicates, [resamples, prompts]; NaN where a replicate holds no row of a prompt."""
+    """F1 of bootstrap replicates, [resamples, prompts]; NaN where a replicate holds no record of a prompt."""
     columns: list[ItemScores] = []
     for answers in prompts:
         for label in _labels(answers):
-            said, is_so = answers.predictions == label, answers.gold == label
-            columns += [(answers.items, (said & is_so).astype(float)), (answers.items, (said ^ is_so).astype(float))]
+            predicted, actual = answers.predictions == label, answers.gold == label
+            columns += [
+                (answers.items, (predicted & actual).astype(float)),
+                (answers.items, (predicted ^ actual).astype(float)),
+            ]
     _, scores, covered = as_table(columns)
-    shares = resample(scores, covered, seed)  # of hits and errors among a replicate's rows, by turns
+    shares = resample(scores, covered, seed)  # of hits and errors among a replicate's records, by turns
     hits, errors = 2 * shares[:, ::2], shares[:, 1::2]
-    of_labels = hits / np.where(hits + errors == 0, 1, hits + errors)  # 0 where a class is neither said nor so
+    of_labels = hits / np.where(hits + errors == 0, 1, hits + errors)  # 0 where a class is neither predicted nor right
     ends = np.cumsum([len(_labels(answers)) for answers in prompts])[:-1]
     return np.stack([part.mean(axis=1) for part in np.split(of_labels, ends, axis=1)], axis=1)

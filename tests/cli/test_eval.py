@@ -24,7 +24,7 @@ from t0train.data import load_vocabulary
 from t0train.evals import open_model, rank_choices
 from t0train.evals.prediction_cache import fingerprint
 from t0train.model import export_model, load_model
-from tests.evals.films import ROWS, train_on_films, train_vocabulary, write_films
+from tests.evals.films import RECORDS, train_on_films, train_vocabulary, write_films
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,11 @@ def test_run_is_evaluated_on_its_own_suite(run: Path) -> None:
     weights = fingerprint(load_model(run))
     facts = {"name": "small", "step": 2, "untrained": False, "selected": False, "weights": weights}
     assert facts.items() <= document["model"].items()
-    assert [prompt["rows"] for prompt in document["tasks"][0]["prompts"]] == [60, 60, sum(row["long"] for row in ROWS)]
+    assert [prompt["records"] for prompt in document["tasks"][0]["prompts"]] == [
+        60,
+        60,
+        sum(record["long"] for record in RECORDS),
+    ]
 
 
 def test_scores_are_those_of_the_checkpoint(run: Path) -> None:
@@ -85,7 +89,7 @@ def test_scores_are_those_of_the_checkpoint(run: Path) -> None:
     assert json.loads(ended.stdout) == result_of(run.parent / "few")
     lines = pq.read_table(run.parent / "few" / "scores.parquet").to_pylist()
     lines = [line for line in lines if line["prompt"] == "good or bad"]
-    texts = [(f"{ROWS[line['row']]['text']} . is it good or bad", ["bad", "good"]) for line in lines]
+    texts = [(f"{RECORDS[line['record']]['text']} . is it good or bad", ["bad", "good"]) for line in lines]
     expected = rank_choices(load_model(run).eval(), load_vocabulary(run.parent / "spiece.model"), texts)
     np.testing.assert_allclose([line["scores"] for line in lines], expected, atol=1e-4)
 
@@ -132,7 +136,7 @@ def test_bad_input_is_one_message_and_nothing_is_written(run: Path, tmp_path: Pa
         ((run / "checkpoints", "--suite", run.parent / "suite.yaml"), "holds no model"),
         (("nowhere",), "no model folder"),
         (("some/model",), "no suite"),
-        ((run, "--data", empty), "none of the suite's 1 tables is at hand"),
+        ((run, "--data", empty), "none of the suite's 1 tables is available"),
     ):
         ended = t0train("eval", *arguments, *out)
         assert ended.returncode == 2, ended.stderr

@@ -13,7 +13,7 @@ import torch
 from t0train.data import load_vocabulary
 from t0train.model import export_model, init_model
 from tests.cli.test_eval import t0train
-from tests.evals.films import ROWS, train_vocabulary, write_films
+from tests.evals.films import RECORDS, train_vocabulary, write_films
 
 SUITE = """
 name: mixed
@@ -32,7 +32,7 @@ probes:
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     folder = write_films(tmp_path_factory.mktemp("films"))
-    lines = [str(row["text"]) + " red green blue yes no bad ?" for row in ROWS]
+    lines = [str(record["text"]) + " red green blue yes no bad ?" for record in RECORDS]
     vocabulary = train_vocabulary(folder, "spiece", lines)
     size = load_vocabulary(vocabulary).size
     sizes: dict[str, Any] = {"d_model": 32, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
@@ -99,7 +99,7 @@ def test_what_cannot_be_done_is_one_message(films: Path, tmp_path: Path) -> None
         (plain, "no_vocabulary", tmp_path / "new", "has no spiece.model"),
         (plain.replace("films,", "films, split: test,"), "exported", tmp_path / "new", "none of the suite's 1 tables"),
         ("name: empty\n", "exported", tmp_path / "new", "a suite needs tasks or probes"),
-        (plain.replace("[colour]", "[say it]"), "exported", tmp_path / "new", "both asked for"),
+        (plain.replace("[colour]", "[say it]"), "exported", tmp_path / "new", "both selected"),
     ):
         ended = evaluate(films, text, out, "--limit", "4", model=model)
         assert ended.returncode == 2, ended.stdout

@@ -1,4 +1,4 @@
-"""A dataset of our own: rows, templates in promptsource's format, and small vocabularies."""
+"""A dataset of our own: records, templates in promptsource's format, and small vocabularies."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from t0train.tasks import Dataset
 from t0train.training import train
 
 COLOURS = ("red", "green", "blue")
-ROWS: list[dict[str, Any]] = [
+RECORDS: list[dict[str, Any]] = [
     {
         "text": " ".join(["the film was", *(["very"] * (i % 4)), "good" if i % 3 else "not good"]),
         "label": int(i % 3 > 0),
         "colour": COLOURS[i * 7 % 3],
-        # every eighth row lacks its own colour
+        # every eighth record lacks its own colour
         "options": [*COLOURS[i % 3 :], *COLOURS[: i % 3]] if i % 8 else ["yes", "no", COLOURS[(i * 7 + 1) % 3]],
         "long": i % 4 > 1,
     }
     for i in range(60)
 ]
-CATALOGUE = {"films": Dataset(name="films", family="sentiment", stage="BASE", train_size=len(ROWS))}
+CATALOGUE = {"films": Dataset(name="films", family="sentiment", stage="BASE", train_size=len(RECORDS))}
 TEMPLATES = """
 dataset: films
 templates:
@@ -56,16 +56,16 @@ def write_films(folder: Path) -> Path:
     """`data/`, `templates/` and `catalogue.csv` in a folder."""
     for part in ("data/films/default", "templates/films"):
         (folder / part).mkdir(parents=True)
-    for split, rows in (("train", ROWS[::-1]), ("validation", ROWS)):  # a copy would be found to be trained on
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
+    for split, records in (("train", RECORDS[::-1]), ("validation", RECORDS)):  # a copy would be found to be trained on
+        lines = "".join(json.dumps(record) + "\n" for record in records)
         (folder / "data" / "films" / "default" / f"{split}.jsonl").write_text(lines)
     (folder / "templates" / "films" / "templates.yaml").write_text(TEMPLATES)
-    (folder / "catalogue.csv").write_text(f"name,family,stage,train_size\nfilms,sentiment,BASE,{len(ROWS)}\n")
+    (folder / "catalogue.csv").write_text(f"name,family,stage,train_size\nfilms,sentiment,BASE,{len(RECORDS)}\n")
     return folder
 
 
 def films_config(folder: Path, suite: SuiteConfig, catalogue: dict[str, Dataset] | None = None) -> EvalConfig:
-    """A suite on the rows of `write_films(folder)`, or of other datasets that were written there likewise."""
+    """A suite on the records of `write_films(folder)`, or of other datasets that were written there likewise."""
     return EvalConfig(
         suite,
         source=str(folder / "data"),
@@ -95,8 +95,8 @@ def train_vocabulary(folder: Path, name: str, lines: list[str]) -> Path:
 
 
 def train_on_films(folder: Path) -> Path:
-    """Two steps on the rows of `write_films(folder)`, with a checkpoint after each. The run names a suite beside it."""
-    lines = [str(row["text"]) + " red green blue yes no bad ?" for row in ROWS]
+    """Two steps on the records of `write_films(folder)`, with a checkpoint after each; the run names a suite."""
+    lines = [str(record["text"]) + " red green blue yes no bad ?" for record in RECORDS]
     vocabulary = train_vocabulary(folder, "spiece", lines)
     suite = folder / "suite.yaml"
     suite.write_text("name: films_suite\ntasks:\n  - {dataset: films}\n")

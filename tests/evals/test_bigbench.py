@@ -62,7 +62,7 @@ def test_text_is_prefix_input_choices_and_output_prefix(tmp_path: Path) -> None:
     assert sorted(shown) == ["blue", "green", "red"]
     assert list(first.choices) == shown  # ranked in the order in which they are shown
     assert first.grades.tolist() == [choice == "green" for choice in shown]
-    assert [first.row, second.row, third.row] == [0, 2, 3]  # the second example has no target scores
+    assert [first.record, second.record, third.record] == [0, 2, 3]  # the second example has no target scores
     assert (part.size, dict(zip(second.choices, second.grades, strict=True))) == (4, {"green": 0.4, "blue": 1.0})
 
 
@@ -90,8 +90,8 @@ def test_defaults_hidden_choices_and_seams(tmp_path: Path) -> None:
 
 
 def likes(vocabulary: Vocabulary, wanted: str) -> Callable[..., np.ndarray]:
-    """A scorer that likes one choice best, wherever it stands."""
-    return lambda task, row, choices: np.array([float(vocabulary.decode(choice) == wanted) for choice in choices])
+    """A scorer that likes one choice best, whatever its position."""
+    return lambda task, record, choices: np.array([float(vocabulary.decode(choice) == wanted) for choice in choices])
 
 
 def test_grade_is_the_target_score_of_the_likeliest_choice(
@@ -105,12 +105,12 @@ def test_grade_is_the_target_score_of_the_likeliest_choice(
     [prompt] = task.prompts
     assert (prompt.name, prompt.task) == ("colours", "bigbench_colours")
     assert prompt.remarks == {"examples without target scores, skipped": 1}
-    assert prompt.rows == 3
+    assert prompt.records == 3
     assert prompt.accuracy == pytest.approx((1 + 0.4 + 0) / 3)
     assert prompt.chance == pytest.approx((1 / 3 + 0.7 + 0) / 3)
     assert prompt.gold_not_in_choices == 1
     lines = results.scores.to_pylist()
-    assert [line["row"] for line in lines] == [0, 2, 3]
+    assert [line["record"] for line in lines] == [0, 2, 3]
     [part] = read_task(tmp_path / "bigbench" / "colours", "colours")
     golds = [part.examples[0].choices.index("green"), part.examples[1].choices.index("blue"), -1]
     assert [line["gold"] for line in lines] == golds
@@ -119,11 +119,11 @@ def test_grade_is_the_target_score_of_the_likeliest_choice(
 
 def check_constant(monkeypatch: pytest.MonkeyPatch, score: Callable[[], Results]) -> None:
     """A scorer that likes all choices the same takes the first one: its grade and the majority's are near chance."""
-    with_scorer(monkeypatch, lambda task, row, choices: np.zeros(len(choices)))
+    with_scorer(monkeypatch, lambda task, record, choices: np.zeros(len(choices)))
     for task in score().tasks:
         [prompt] = task.prompts
         one = prompt
-        tolerance = 4 * (one.chance * (1 - one.chance) / one.rows) ** 0.5  # grades are 0 or 1, so binomial
+        tolerance = 4 * (one.chance * (1 - one.chance) / one.records) ** 0.5  # grades are 0 or 1, so binomial
         assert one.accuracy == pytest.approx(one.chance, abs=tolerance)
         assert one.majority == pytest.approx(one.chance, abs=tolerance)
 
@@ -151,7 +151,7 @@ def test_sub_tasks_count_the_same(tmp_path: Path, vocabulary: Vocabulary, monkey
     [task] = run(tmp_path, vocabulary, suite("logic")).tasks
     assert [prompt.name for prompt in task.prompts] == ["easy", "hard"]
     assert [prompt.task for prompt in task.prompts] == ["bigbench_logic_easy", "bigbench_logic_hard"]
-    assert (task.rows, task.mean) == (4, 0.5)
+    assert (task.records, task.mean) == (4, 0.5)
 
 
 def test_more_choices_than_a_decoder_row_holds(tmp_path: Path, vocabulary: Vocabulary) -> None:
@@ -242,7 +242,7 @@ def test_odd_files_that_can_be_scored(tmp_path: Path, vocabulary: Vocabulary) ->
     assert task.prompts[0].chance == (0.5 + 1) / 2
 
 
-ROWS = {
+RECORDS = {
     "conceptual_combinations": 103,
     "language_identification": 500,
     "logical_deduction": 500,
@@ -257,11 +257,11 @@ def test_perfect_and_random_scorers_on_the_real_tasks(
     vocabulary = load_vocabulary(t5_vocabulary)
     examples = {
         f"bigbench_{name}": json.loads((real_data / "bigbench" / name / "task.json").read_text())["examples"]
-        for name in ROWS
+        for name in RECORDS
     }
 
-    def perfect(task: str, row: int, choices: list[np.ndarray]) -> np.ndarray:
-        scores = examples[task][row]["target_scores"]
+    def perfect(task: str, record: int, choices: list[np.ndarray]) -> np.ndarray:
+        scores = examples[task][record]["target_scores"]
         return np.array([scores[vocabulary.decode(choice)] for choice in choices])
 
     model = small_model(32_128)
@@ -272,12 +272,12 @@ def test_perfect_and_random_scorers_on_the_real_tasks(
 
     with_scorer(monkeypatch, perfect)
     results = scored()
-    assert {task.dataset.partition("/")[2]: task.rows for task in results.tasks} == ROWS
+    assert {task.dataset.partition("/")[2]: task.records for task in results.tasks} == RECORDS
     assert len(results.missing) == 9
     assert {task.mean for task in results.tasks} == {1.0}
 
     random = np.random.default_rng(0)
-    with_scorer(monkeypatch, lambda task, row, choices: random.random(len(choices)))
+    with_scorer(monkeypatch, lambda task, record, choices: random.random(len(choices)))
     for task in scored().tasks:
         low, high = task.mean_interval
         assert low <= task.chance <= high

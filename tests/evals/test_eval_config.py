@@ -1,4 +1,4 @@
-"""The suites that ship with t0train against the reference's counts; what a suite file may say; what is not at hand."""
+"""The suites that ship with t0train against the reference's counts; suite files; datasets that are not available."""
 
 from __future__ import annotations
 
@@ -86,16 +86,16 @@ def test_generation_suite_asks_for_prompts_without_choices(promptsource_folder: 
         assert not any(task.template.answer_choices for task in entry.tasks)
 
 
-def test_datasets_that_are_not_at_hand_are_told_apart(real_data: Path, promptsource_folder: Path) -> None:
+def test_unavailable_datasets_are_listed(real_data: Path, promptsource_folder: Path) -> None:
     entries = resolve_suite(EvalConfig(load_suite("t0_heldout")))
-    at_hand, missing = split_missing(entries, str(real_data))
-    assert [entry.dataset.key for entry in at_hand] == [
+    available, missing = split_missing(entries, str(real_data))
+    assert [entry.dataset.key for entry in available] == [
         "super_glue/rte",
         "super_glue/wsc.fixed",
         "super_glue/copa",
         "hellaswag",
     ]
-    assert {one.dataset for one in missing} == set(HELD_OUT) - {entry.dataset.key for entry in at_hand}
+    assert {one.dataset for one in missing} == set(HELD_OUT) - {entry.dataset.key for entry in available}
     [story] = [one for one in missing if one.dataset == "story_cloze/2016"]
     assert "rocstories" in story.reason  # where it is to be had
     selection = resolve_suite(EvalConfig(load_suite("t0_selection")))

@@ -1,4 +1,4 @@
-"""Whole evaluations: on rows and templates made here, and on real rows with perfect and random scorers."""
+"""Whole evaluations: on records and templates made here, and on real records with perfect and random scorers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from t0train.prompts import Rendered, load_templates
 from t0train.results import EvaluatedModel
 from t0train.tasks import Dataset, load_catalogue, open_table
 from tests.evals.conftest import small_model
-from tests.evals.films import CATALOGUE, ROWS, TEMPLATES, films_config, write_films
+from tests.evals.films import CATALOGUE, RECORDS, TEMPLATES, films_config, write_films
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def choices_of(example: Rendered) -> tuple[str, ...]:
     return tuple(example.choices)
 
 
-def test_scores_and_predictions_are_those_of_the_rendered_rows(films: Path, vocabulary: Vocabulary) -> None:
+def test_scores_and_predictions_are_those_of_the_rendered_records(films: Path, vocabulary: Vocabulary) -> None:
     results = run(films, vocabulary)
     [task] = results.tasks
     assert [prompt.name for prompt in task.prompts] == ["colour", "good or bad", "long ones only"]
@@ -61,11 +61,11 @@ def test_scores_and_predictions_are_those_of_the_rendered_rows(films: Path, voca
     for name, template in load_templates("films", None, [films / "templates"]).items():
         if name == "say it":
             continue
-        every = {row: template.render(values) for row, values in enumerate(ROWS)}
-        rendered = {row: example for row, example in every.items() if example is not None}
+        every = {record: template.render(values) for record, values in enumerate(RECORDS)}
+        rendered = {record: example for record, example in every.items() if example is not None}
         expected = rank_choices(model, vocabulary, [(one.input, choices_of(one)) for one in rendered.values()])
         found = [line for line in results.scores.to_pylist() if line["prompt"] == name]
-        assert [line["row"] for line in found] == list(rendered)
+        assert [line["record"] for line in found] == list(rendered)
         np.testing.assert_allclose(
             np.concatenate([line["scores"] for line in found]), np.concatenate(expected), atol=1e-4
         )
@@ -74,24 +74,24 @@ def test_scores_and_predictions_are_those_of_the_rendered_rows(films: Path, voca
         [prompt] = [prompt for prompt in task.prompts if prompt.name == name]
         targets = [example.target for example in rendered.values()]
         assert prompt.accuracy == pytest.approx(accuracy_score(targets, answers))
-        assert prompt.rows == len(rendered)
+        assert prompt.records == len(rendered)
 
 
 def test_baselines_and_rows_whose_gold_is_no_choice(films: Path, vocabulary: Vocabulary) -> None:
     [task] = run(films, vocabulary).tasks
     colour, sentiment, long_ones = (prompt for prompt in task.prompts)
-    labels = [row["label"] for row in ROWS]
-    constant = DummyClassifier(strategy="most_frequent").fit(np.zeros((len(ROWS), 1)), labels)
-    assert sentiment.majority == pytest.approx(constant.score(np.zeros((len(ROWS), 1)), labels))
+    labels = [record["label"] for record in RECORDS]
+    constant = DummyClassifier(strategy="most_frequent").fit(np.zeros((len(RECORDS), 1)), labels)
+    assert sentiment.majority == pytest.approx(constant.score(np.zeros((len(RECORDS), 1)), labels))
     assert sentiment.chance == 0.5
     assert sentiment.gold_not_in_choices == 0
-    odd = sum(row["colour"] not in row["options"] for row in ROWS)
+    odd = sum(record["colour"] not in record["options"] for record in RECORDS)
     assert odd > 0
     assert colour.gold_not_in_choices == odd
-    assert colour.chance == pytest.approx((len(ROWS) - odd) / len(ROWS) / 3)
-    assert long_ones.rows == sum(row["long"] for row in ROWS) < len(ROWS) == task.rows
-    left_out = len(ROWS) - long_ones.rows
-    expected = [{}, {}, {"rows that the template leaves out": left_out}]
+    assert colour.chance == pytest.approx((len(RECORDS) - odd) / len(RECORDS) / 3)
+    assert long_ones.records == sum(record["long"] for record in RECORDS) < len(RECORDS) == task.records
+    left_out = len(RECORDS) - long_ones.records
+    expected = [{}, {}, {"records that the template leaves out": left_out}]
     assert [prompt.remarks for prompt in task.prompts] == expected
 
 
@@ -106,7 +106,7 @@ def test_files_hold_what_the_results_say(films: Path, vocabulary: Vocabulary, tm
     for prompt in task["prompts"]:
         lines = table[table["prompt"] == prompt["name"]]
         assert set(lines["task"]) == {prompt["task"]}
-        assert len(lines) == prompt["rows"]
+        assert len(lines) == prompt["records"]
         assert lines["right"].mean() == pytest.approx(prompt["accuracy"])
         assert (lines["right"] == (lines["prediction"] == lines["gold"])).all()
         assert [int(np.argmax(scores)) for scores in lines["scores"]] == lines["prediction"].tolist()
@@ -119,29 +119,29 @@ def test_files_hold_what_the_results_say(films: Path, vocabulary: Vocabulary, tm
 
 
 def test_limit_draws_the_same_rows_for_all_prompts(films: Path, vocabulary: Vocabulary) -> None:
-    def rows(**options: Any) -> dict[str, set[int]]:
+    def records(**options: Any) -> dict[str, set[int]]:
         lines = run(films, vocabulary, **options).scores.to_pylist()
         return {
-            name: {line["row"] for line in lines if line["prompt"] == name} for name in ("colour", "long ones only")
+            name: {line["record"] for line in lines if line["prompt"] == name} for name in ("colour", "long ones only")
         }
 
-    drawn = rows(limit=20)
+    drawn = records(limit=20)
     assert len(drawn["colour"]) == 20
     assert drawn["colour"] != set(range(20))
-    assert drawn["long ones only"] == {row for row in drawn["colour"] if ROWS[row]["long"]}
-    assert rows(limit=20) == drawn
-    assert rows(limit=20, seed=1) != drawn
-    assert rows(chosen=suite(limit=20)) == drawn
-    assert rows(chosen=suite(limit=20), limit=10)["colour"] < drawn["colour"]
+    assert drawn["long ones only"] == {record for record in drawn["colour"] if RECORDS[record]["long"]}
+    assert records(limit=20) == drawn
+    assert records(limit=20, seed=1) != drawn
+    assert records(chosen=suite(limit=20)) == drawn
+    assert records(chosen=suite(limit=20), limit=10)["colour"] < drawn["colour"]
 
 
 def test_slice_of_a_split(films: Path, vocabulary: Vocabulary) -> None:
     whole = run(films, vocabulary).scores.to_pylist()
     part = run(films, vocabulary, chosen=suite(split="validation[10:30]")).scores.to_pylist()
-    expected = {(line["prompt"], line["row"]): line["scores"] for line in whole}
-    assert {line["row"] for line in part} == set(range(20))
+    expected = {(line["prompt"], line["record"]): line["scores"] for line in whole}
+    assert {line["record"] for line in part} == set(range(20))
     for line in part:
-        assert line["scores"] == pytest.approx(expected[line["prompt"], line["row"] + 10], abs=1e-4)
+        assert line["scores"] == pytest.approx(expected[line["prompt"], line["record"] + 10], abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -173,13 +173,13 @@ def test_a_number_of_prompts_is_drawn(films: Path, vocabulary: Vocabulary) -> No
 def test_odd_choices_are_counted(films: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:
     """Empty, repeated and over-long choices are scored as the original does, and said."""
     (tmp_path / "odd" / "default").mkdir(parents=True)
-    rows: list[dict[str, Any]] = [
+    records: list[dict[str, Any]] = [
         {"q": "which", "a": ["yes", "no"]},
         {"q": "which", "a": ["yes", "", "yes"]},
         {"q": "which", "a": ["no " * 400, "yes"]},
         {"q": "which", "a": ["no " * 400 + "red", "no " * 400 + "blue"]},
     ]
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    lines = "".join(json.dumps(record) + "\n" for record in records)
     (tmp_path / "odd" / "default" / "validation.jsonl").write_text(lines)
     (tmp_path / "templates" / "odd").mkdir(parents=True)
     (tmp_path / "templates" / "odd" / "templates.yaml").write_text(
@@ -198,7 +198,7 @@ def test_odd_choices_are_counted(films: Path, vocabulary: Vocabulary, tmp_path: 
         "choices with the same tokens": 2,
         "choice cut to 256 tokens": 2,
     }
-    assert prompt.rows == len(rows)
+    assert prompt.records == len(records)
     [line] = picked("validation[1:2]").scores.to_pylist()
     assert line["scores"][0] == line["scores"][2] != line["scores"][1]
 
@@ -212,7 +212,7 @@ def test_f1_stands_beside_the_accuracy(films: Path, vocabulary: Vocabulary) -> N
     results = run(films, vocabulary, suite(metrics=["f1"]))
     [task] = results.tasks
     with_f1 = {prompt.name: prompt.metrics for prompt in task.prompts}
-    assert with_f1.pop("colour") == {}  # its choices differ from row to row
+    assert with_f1.pop("colour") == {}  # its choices differ from record to record
     lines = results.scores.to_pylist()
     for name, metrics in with_f1.items():
         pairs = [(line["gold"], line["prediction"]) for line in lines if line["prompt"] == name]
@@ -220,8 +220,8 @@ def test_f1_stands_beside_the_accuracy(films: Path, vocabulary: Vocabulary) -> N
     assert task.metrics["f1"].mean == pytest.approx(np.mean([metrics["f1"] for metrics in with_f1.values()]))
     low, high = task.metric_intervals["f1"]
     assert low <= task.metrics["f1"].median <= high
-    # the share of class 1 decides what baselines get: 40 of 60 rows are good, and label i % 3 > 0 of the long ones
-    shares = [40 / 60, np.mean([row["label"] for row in ROWS if row["long"]])]
+    # the share of class 1 decides what baselines get: 40 of 60 records are good, and label i % 3 > 0 of the long ones
+    shares = [40 / 60, np.mean([record["label"] for record in RECORDS if record["long"]])]
     majority = np.mean([2 * share / (1 + share) for share in shares])
     chance = np.mean([share / (share + 0.5) for share in shares])
     assert task.metric_baselines == {"f1": {"chance": pytest.approx(chance), "majority": pytest.approx(majority)}}
@@ -244,8 +244,8 @@ def test_scores_are_divided_by_tokens_or_characters(
     examples = [{"input": f"question {i}", "target_scores": {short: 1, long: 0}} for i in range(2)]
     (folder / "task.json").write_text(json.dumps({"examples": examples}))
 
-    def score(task: str, row: int, choices: list[np.ndarray]) -> np.ndarray:
-        of_long = (-2.0, -4.0)[row]
+    def score(task: str, record: int, choices: list[np.ndarray]) -> np.ndarray:
+        of_long = (-2.0, -4.0)[record]
         return np.array([-1.0 if vocabulary.decode(choice) == short else of_long for choice in choices])
 
     with_scorer(monkeypatch, score)
@@ -271,7 +271,7 @@ def test_bad_input_gives_one_message(films: Path, vocabulary: Vocabulary) -> Non
         run(films, vocabulary, chosen=SuiteConfig.model_validate({"name": "s", "tasks": [{"dataset": "filmz"}]}))
     with pytest.raises(UserError, match=r"'color'.*did you mean 'colour'"):
         run(films, vocabulary, chosen=suite(prompts=["color"]))
-    with pytest.raises(UserError, match="no prompt of films is both asked for"):
+    with pytest.raises(UserError, match="no prompt of films is both selected"):
         run(films, vocabulary, chosen=suite(prompts=["say it"]))
     missing = SuiteConfig.model_validate(
         {"name": "s", "tasks": [{"dataset": "films", "split": "test"}, {"dataset": "imdb"}]}
@@ -285,10 +285,10 @@ def test_bad_input_gives_one_message(films: Path, vocabulary: Vocabulary) -> Non
 
 
 def with_scorer(monkeypatch: pytest.MonkeyPatch, score: Callable[[str, int, list[np.ndarray]], np.ndarray]) -> None:
-    """Let `score(task, row, choices)` take the model's place."""
+    """Let `score(task, record, choices)` take the model's place."""
 
     def scorer(model: Any, items: Any, name: Callable[[int], str], **options: Any) -> list[np.ndarray]:
-        places = [re.fullmatch(r"task (.+), row (\d+)", name(i)) for i in range(len(items))]
+        places = [re.fullmatch(r"task (.+), record (\d+)", name(i)) for i in range(len(items))]
         return [
             score(place[1], int(place[2]), choices) for place, (_, choices) in zip(places, items, strict=True) if place
         ]
@@ -296,7 +296,7 @@ def with_scorer(monkeypatch: pytest.MonkeyPatch, score: Callable[[str, int, list
     monkeypatch.setattr("t0train.evals.rank.rank_tokens", scorer)
 
 
-AT_HAND = {
+AVAILABLE = {
     "ag_news": "test[:40]",
     "ai2_arc/ARC-Challenge": "validation[:40]",
     "ai2_arc/ARC-Easy": "validation[:40]",
@@ -325,13 +325,13 @@ AT_HAND = {
     "wiki_qa": "validation[:40]",
     "wiqa": "validation",
 }
-"""Every dataset of the real rows that has templates with answer choices."""
+"""Every dataset of the real records that has templates with answer choices."""
 
 
 @pytest.fixture(scope="module")
-def at_hand(real_data: Path, promptsource_folder: Path) -> SuiteConfig:
-    tasks = [{"dataset": key, "split": split} for key, split in AT_HAND.items()]
-    return SuiteConfig.model_validate({"name": "at_hand", "tasks": tasks})
+def available(real_data: Path, promptsource_folder: Path) -> SuiteConfig:
+    tasks = [{"dataset": key, "split": split} for key, split in AVAILABLE.items()]
+    return SuiteConfig.model_validate({"name": "available", "tasks": tasks})
 
 
 @pytest.fixture(scope="module")
@@ -340,77 +340,77 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def rendered(key: str, split: str, source: str) -> dict[tuple[str, int], Rendered]:
-    """Examples by (task, row), rendered here."""
+    """Examples by (task, record), rendered here."""
     dataset = load_catalogue()[key]
-    rows = open_table(dataset, split, source).records()
+    records = open_table(dataset, split, source).records()
     examples = {}
     for template in load_templates(*dataset.origin).values():
-        for number, row in enumerate(rows if template.answer_choices is not None else []):
+        for number, record in enumerate(records if template.answer_choices is not None else []):
             seed = derive_seed(0, dataset.task_name(template.name), number) if template.is_random else 0
-            examples[dataset.task_name(template.name), number] = template.render(row, seed)
+            examples[dataset.task_name(template.name), number] = template.render(record, seed)
     return {place: example for place, example in examples.items() if example is not None}
 
 
 @pytest.mark.slow
 def test_a_perfect_scorer_is_right_wherever_the_gold_is_a_choice(
-    at_hand: SuiteConfig, real_data: Path, t5_vocabulary: Path, store: str, monkeypatch: pytest.MonkeyPatch
+    available: SuiteConfig, real_data: Path, t5_vocabulary: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Gold given infinite score: 100 % on every dataset, but for rows whose gold is no choice, and those are listed.
+    """Gold given infinite score: 100 % on every dataset, but for records whose gold is no choice; those are listed.
 
     And but for choices that T5's vocabulary cannot tell apart (stars of app_reviews): the first of them is predicted.
     """
     vocabulary = load_vocabulary(t5_vocabulary)
     examples = {
         place: example
-        for key, split in AT_HAND.items()
+        for key, split in AVAILABLE.items()
         for place, example in rendered(key, split, str(real_data)).items()
     }
     texts = dict.fromkeys(text for example in examples.values() for text in (example.target, *choices_of(example)))
     ids = dict(zip(texts, vocabulary.encode_many(list(texts)), strict=True))
 
-    def perfect(task: str, row: int, choices: list[np.ndarray]) -> np.ndarray:
-        gold = np.append(ids[examples[task, row].target], np.uint16(1))
+    def perfect(task: str, record: int, choices: list[np.ndarray]) -> np.ndarray:
+        gold = np.append(ids[examples[task, record].target], np.uint16(1))
         return np.array([np.inf if np.array_equal(choice, gold) else 0.0 for choice in choices])
 
     with_scorer(monkeypatch, perfect)
     results = evaluate_model(
-        EvalModel(small_model(32_128), vocabulary), EvalConfig(at_hand, source=str(real_data), store=store)
+        EvalModel(small_model(32_128), vocabulary), EvalConfig(available, source=str(real_data), store=store)
     )
-    assert [task.dataset for task in results.tasks] == list(AT_HAND)
+    assert [task.dataset for task in results.tasks] == list(AVAILABLE)
     odd = {place for place, example in examples.items() if example.target not in choices_of(example)}
     blurred = set()
     for place, example in examples.items():
         alike = (choice for choice in choices_of(example) if np.array_equal(ids[choice], ids[example.target]))
         blurred |= {place} if next(alike, example.target) != example.target else set()
     assert {task for task, _ in blurred} == {"app_reviews_convert_to_star_rating"}
-    lines = results.scores.select(["task", "row", "gold", "right"]).to_pylist()
-    assert {(line["task"], line["row"]) for line in lines} == set(examples)
-    assert {(line["task"], line["row"]) for line in lines if line["gold"] == -1} == odd
-    assert {(line["task"], line["row"]) for line in lines if line["right"] != 1} == odd | blurred
+    lines = results.scores.select(["task", "record", "gold", "right"]).to_pylist()
+    assert {(line["task"], line["record"]) for line in lines} == set(examples)
+    assert {(line["task"], line["record"]) for line in lines if line["gold"] == -1} == odd
+    assert {(line["task"], line["record"]) for line in lines if line["right"] != 1} == odd | blurred
     for prompt in (prompt for task in results.tasks for prompt in task.prompts):
         one = prompt
         wrong = sum(name == prompt.task for name, _ in odd | blurred)
-        assert one.accuracy == pytest.approx(1 - wrong / one.rows)
+        assert one.accuracy == pytest.approx(1 - wrong / one.records)
         assert one.gold_not_in_choices == sum(name == prompt.task for name, _ in odd)
 
 
 def test_a_random_scorer_is_at_chance(
-    at_hand: SuiteConfig, real_data: Path, t5_vocabulary: Path, store: str, monkeypatch: pytest.MonkeyPatch
+    available: SuiteConfig, real_data: Path, t5_vocabulary: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     random = np.random.default_rng(0)
-    with_scorer(monkeypatch, lambda task, row, choices: random.random(len(choices)))
+    with_scorer(monkeypatch, lambda task, record, choices: random.random(len(choices)))
     vocabulary = load_vocabulary(t5_vocabulary)
     results = evaluate_model(
-        EvalModel(small_model(32_128), vocabulary), EvalConfig(at_hand, source=str(real_data), store=store)
+        EvalModel(small_model(32_128), vocabulary), EvalConfig(available, source=str(real_data), store=store)
     )
-    large = [task for task in results.tasks if task.rows >= 40]  # a bootstrap of five rows covers nothing
+    large = [task for task in results.tasks if task.records >= 40]  # a bootstrap of five records covers nothing
     outside = [task.dataset for task in large if not task.mean_interval[0] <= task.chance <= task.mean_interval[1]]
     assert len(large) > 15
     assert len(outside) <= 3  # 5 % of the intervals miss
     everything = [prompt for task in results.tasks for prompt in task.prompts]
-    rows = np.array([one.rows for one in everything])
-    expected = np.average([one.chance for one in everything], weights=rows)
-    assert np.average([one.accuracy for one in everything], weights=rows) == pytest.approx(expected, abs=0.02)
+    records = np.array([one.records for one in everything])
+    expected = np.average([one.chance for one in everything], weights=records)
+    assert np.average([one.accuracy for one in everything], weights=records) == pytest.approx(expected, abs=0.02)
 
 
 def test_a_small_model_on_real_rows_equals_ranking_the_rendered_texts(
@@ -426,10 +426,10 @@ def test_a_small_model_on_real_rows_equals_ranking_the_rendered_texts(
     )
     [task] = results.tasks
     assert len(task.prompts) == 10
-    assert {prompt.rows for prompt in task.prompts} == {20}
-    rows = open_table(load_catalogue()["super_glue/rte"], "validation", str(real_data)).records()
+    assert {prompt.records for prompt in task.prompts} == {20}
+    records = open_table(load_catalogue()["super_glue/rte"], "validation", str(real_data)).records()
     templates = load_templates("super_glue", "rte")
     lines = results.scores.to_pylist()
-    rendered = [templates[line["prompt"]].render(rows[line["row"]]) for line in lines]
+    rendered = [templates[line["prompt"]].render(records[line["record"]]) for line in lines]
     expected = rank_choices(model, vocabulary, [(one.input, choices_of(one)) for one in rendered if one is not None])
     np.testing.assert_allclose(np.concatenate([line["scores"] for line in lines]), np.concatenate(expected), atol=1e-4)

@@ -25,7 +25,7 @@ from t0train.prompts import load_templates
 from t0train.results import EvaluatedModel
 from t0train.tasks import load_catalogue, open_table
 from tests.evals.conftest import small_model
-from tests.evals.films import ROWS, films_config, write_films
+from tests.evals.films import RECORDS, films_config, write_films
 
 WRITTEN = {"kind": "generate", "metrics": ["rougeL", "bleu", "exact_match"]}
 
@@ -52,7 +52,7 @@ def run(
     return evaluate_model(model, replace(config, **options))
 
 
-def test_metrics_are_those_of_the_libraries_on_the_rendered_rows(
+def test_metrics_are_those_of_the_libraries_on_the_rendered_records(
     films: Path, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The template prints a colour and wants the text; a model that writes one fixed text is right now and then."""
@@ -60,7 +60,7 @@ def test_metrics_are_those_of_the_libraries_on_the_rendered_rows(
     results = run(films, vocabulary, {"tasks": [{"dataset": "films", **WRITTEN}]})
     [task] = results.generated
     [prompt] = task.prompts
-    outputs, targets = ["the film was very good"] * len(ROWS), [row["text"] for row in ROWS]
+    outputs, targets = ["the film was very good"] * len(RECORDS), [record["text"] for record in RECORDS]
     scorer = RougeScorer(["rougeL"])
     values = [scorer.score(right, out)["rougeL"].fmeasure for right, out in zip(targets, outputs, strict=True)]
     assert prompt.metrics["rougeL"] == pytest.approx(np.mean(values)) == prompt.score
@@ -71,16 +71,16 @@ def test_metrics_are_those_of_the_libraries_on_the_rendered_rows(
     rouge = [scorer.score(right, constant)["rougeL"].fmeasure for right in targets]
     assert prompt.metric_baselines == {
         "rougeL": {"constant": pytest.approx(np.mean(rouge))},
-        "bleu": {"constant": pytest.approx(corpus_bleu([constant] * len(ROWS), [targets]).score / 100)},
-        "exact_match": {"constant": pytest.approx(count / len(ROWS))},
+        "bleu": {"constant": pytest.approx(corpus_bleu([constant] * len(RECORDS), [targets]).score / 100)},
+        "exact_match": {"constant": pytest.approx(count / len(RECORDS))},
     }
     assert task.metric_baselines == prompt.metric_baselines
-    assert (task.metric, prompt.name, prompt.rows) == ("rougeL", "say it", len(ROWS))
+    assert (task.metric, prompt.name, prompt.records) == ("rougeL", "say it", len(RECORDS))
     assert prompt.interval[0] < prompt.score < prompt.interval[1]
     assert task.mean == task.median == prompt.score
     assert set(task.left_out) == {"colour", "good or bad", "long ones only"}
     lines = results.generations.to_pylist()
-    assert [line["row"] for line in lines] == list(range(len(ROWS)))
+    assert [line["record"] for line in lines] == list(range(len(RECORDS)))
     assert [line["references"] for line in lines] == [[target] for target in targets]
     assert [line["score"] for line in lines] == pytest.approx(values)
 
@@ -94,13 +94,13 @@ def test_files_and_probes(films: Path, vocabulary: Vocabulary, monkeypatch: pyte
     assert document["probes"] == [{"name": "shout", "input": "say no", "output": "SAY NO"}]
     assert [task["caveat"] for task in document["tasks"]] == ["toy"]
     [written] = document["generated"]
-    assert (written["split"], written["metric"], written["rows"]) == ("train", "rougeL", 4)
+    assert (written["split"], written["metric"], written["records"]) == ("train", "rougeL", 4)
     assert set(written["metrics"]) == set(WRITTEN["metrics"]) == set(written["prompts"][0]["metrics"])
     assert pq.read_table(tmp_path / "out" / "generations.parquet").num_rows == 4
     assert pq.read_table(tmp_path / "out" / "scores.parquet").num_rows > 4
 
 
-def test_a_suite_of_probes_needs_no_rows(
+def test_a_suite_of_probes_needs_no_records(
     films: Path, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with_writer(monkeypatch, lambda prompt: str(len(prompt)))
@@ -120,28 +120,28 @@ def test_rows_that_a_template_leaves_out_are_counted(
     jinja = "{{colour}} ||| {{text}}"
     templates.write_text(templates.read_text().replace(jinja, f"{{% if long %}}{jinja}{{% endif %}}"))
     [task] = run(own, vocabulary, {"tasks": [{"dataset": "films", **WRITTEN}]}).generated
-    long = sum(row["long"] for row in ROWS)
-    assert 0 < long < len(ROWS)
-    assert task.prompts[0].rows == long
-    assert task.prompts[0].remarks == {"rows that the template leaves out": len(ROWS) - long}
+    long = sum(record["long"] for record in RECORDS)
+    assert 0 < long < len(RECORDS)
+    assert task.prompts[0].records == long
+    assert task.prompts[0].remarks == {"records that the template leaves out": len(RECORDS) - long}
 
 
 def test_references_of_a_column_stand_beside_the_target(
     films: Path, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The row's options are accepted, too: the first of them is right everywhere, the text nowhere."""
+    """The record's options are accepted, too: the first of them is right everywhere, the text nowhere."""
     with_writer(monkeypatch, lambda prompt: "red")
     tasks = [{"dataset": "films", "kind": "generate", "metrics": ["exact_match"], "references": "options"}]
     results = run(films, vocabulary, {"tasks": tasks})
-    for line, row in zip(results.generations.to_pylist(), ROWS, strict=True):
-        assert line["references"] == [row["text"], *row["options"]]
-    assert results.generated[0].mean == np.mean(["red" in row["options"] for row in ROWS])
+    for line, record in zip(results.generations.to_pylist(), RECORDS, strict=True):
+        assert line["references"] == [record["text"], *record["options"]]
+    assert results.generated[0].mean == np.mean(["red" in record["options"] for record in RECORDS])
     for references, complaint in (("option", "did you mean 'options'"), ("options.text", "leads to nothing")):
         with pytest.raises(UserError, match=complaint):
             run(films, vocabulary, {"tasks": [{**tasks[0], "references": references}]})
 
 
-def test_every_generated_dataset_at_hand_renders(
+def test_every_available_generated_dataset_renders(
     real_data: Path, t5_vocabulary: Path, promptsource_folder: Path
 ) -> None:
     suite, vocabulary = load_suite("generation"), load_vocabulary(t5_vocabulary)
@@ -162,11 +162,11 @@ def test_squads_answers_are_all_accepted(real_data: Path, t5_vocabulary: Path, p
     config = EvalConfig(load_suite("generation"), limit=50)
     [entry] = [entry for entry in resolve_suite(config) if entry.dataset.key == "squad_v2"]
     table = open_table(entry.dataset, entry.split, str(real_data))
-    rows = table.records()
+    records = table.records()
     several = 0
     for prompt in generation_prompts(entry, table, config, load_vocabulary(t5_vocabulary)):
-        for number, references in zip(prompt.rows.tolist(), prompt.references, strict=True):
-            answers = rows[number]["answers"]["text"]
+        for number, references in zip(prompt.records.tolist(), prompt.references, strict=True):
+            answers = records[number]["answers"]["text"]
             assert set(references[1:]) <= set(answers) <= set(references)
             several += len(references) > 1
     assert several > 10
@@ -174,7 +174,7 @@ def test_squads_answers_are_all_accepted(real_data: Path, t5_vocabulary: Path, p
 
 @pytest.fixture
 def wino_bias(real_data: Path, promptsource_folder: Path) -> SuiteConfig:
-    """The part of the bias suite whose rows are at hand."""
+    """The part of the bias suite whose records are available."""
     suite = load_suite("bias")
     return suite.model_copy(
         update={
@@ -190,8 +190,8 @@ def wino_bias_targets(real_data: Path) -> dict[str, str]:
     for side in ("pro", "anti"):
         dataset = load_catalogue()[f"wino_bias/type1_{side}"]
         for template in load_templates(*dataset.origin).values():
-            for row in open_table(dataset, "test", str(real_data)).records():
-                example = template.render(row)
+            for record in open_table(dataset, "test", str(real_data)).records():
+                example = template.render(record)
                 assert example is not None
                 targets[example.input] = example.target
     return targets
@@ -215,7 +215,7 @@ def test_wino_bias_counts_the_noun_in_the_answer(
     results = evaluate_model(EvalModel(model, vocabulary), EvalConfig(wino_bias, source=str(real_data), limit=60))
     [difference] = results.differences
     pro, anti = (task for task in results.generated)
-    assert (pro.rows, anti.rows, difference.items) == (60, 60, 60)  # the same sentences
+    assert (pro.records, anti.records, difference.items) == (60, 60, 60)  # the same sentences
     assert difference.mean == pytest.approx(pro.mean - anti.mean)
     assert difference.median == pytest.approx(pro.median - anti.median)
     low, high = difference.mean_interval
@@ -256,7 +256,7 @@ def test_folder_of_another_model_or_suite_is_refused(films: Path, vocabulary: Vo
             check_folder(tmp_path, suite, other)
     for limit in (2, 3, None):
         check_folder(tmp_path, "films", facts, limit)
-    with pytest.raises(UserError, match="of up to 2 rows of a dataset, these are of up to 1;"):
+    with pytest.raises(UserError, match="of up to 2 records of a dataset, these are of up to 1;"):
         check_folder(tmp_path, "films", facts, limit=1)
     (tmp_path / "results.json").write_text("[]")
     with pytest.raises(UserError, match=r"results\.json is not what t0train writes: as a whole: .*.*--out"):

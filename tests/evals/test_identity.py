@@ -1,4 +1,4 @@
-"""What results say about their data: two results may be compared row by row where it is equal, and only there."""
+"""The identities in results: two results may be compared record by record where they are equal, and only there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from t0train.core.errors import UserError
 from t0train.data import Vocabulary, load_vocabulary
 from t0train.evals import EvalModel, datasets, evaluate_model
 from tests.evals.conftest import small_model
-from tests.evals.films import ROWS, films_config, train_vocabulary, write_films
+from tests.evals.films import RECORDS, films_config, train_vocabulary, write_films
 from tests.evals.test_bigbench import COLOURS, write
 
 RANKED = ["colour", "good or bad", "long ones only"]
@@ -50,12 +50,13 @@ def test_the_same_data_have_the_same_identity_whatever_is_drawn(films: Path, voc
     assert not changed(first, identities(films, vocabulary, limit=4))
 
 
-def test_other_rows_texts_vocabularies_and_measures_are_told_apart(
+def test_other_records_texts_vocabularies_and_measures_are_distinguished(
     films: Path, vocabulary: Vocabulary, tmp_path: Path
 ) -> None:
     first = identities(films, vocabulary)
     assert changed(first, identities(films, vocabulary, metric="exact_match")) == {WRITTEN}
-    other = load_vocabulary(train_vocabulary(tmp_path, "other", [str(row["text"]) + " red green" for row in ROWS]))
+    texts = [str(record["text"]) + " red green" for record in RECORDS]
+    other = load_vocabulary(train_vocabulary(tmp_path, "other", texts))
     assert changed(first, identities(films, other)) == {*RANKED, WRITTEN, BIG}
     task = films / "data" / "bigbench" / BIG / "task.json"
     task.write_text(task.read_text().replace("grass", "lawn"))
@@ -65,23 +66,23 @@ def test_other_rows_texts_vocabularies_and_measures_are_told_apart(
     templates.write_text(templates.read_text().replace("is it good or bad", "is it bad or good"))
     third = identities(films, vocabulary)
     assert changed(second, third) == {"good or bad"}
-    rows = films / "data" / "films" / "default" / "validation.jsonl"
-    rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS[::-1]))
+    records = films / "data" / "films" / "default" / "validation.jsonl"
+    records.write_text("".join(json.dumps(record) + "\n" for record in RECORDS[::-1]))
     assert changed(third, identities(films, vocabulary)) == {"films", *RANKED, WRITTEN}
 
 
 @pytest.mark.parametrize("kind", ["generation_prompts", "rank_prompts", "big_bench_prompts"])
-def test_rows_that_change_while_an_evaluation_reads_them_are_refused(
+def test_records_that_change_while_an_evaluation_reads_them_are_refused(
     films: Path, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """Results would pair the identity of some rows with scores of others."""
+    """Results would pair the identity of some records with scores of others."""
     before = identities(films, vocabulary)
     real = getattr(datasets, kind)
-    rows = films / "data" / "films" / "default" / "validation.jsonl"
+    records = films / "data" / "films" / "default" / "validation.jsonl"
     task = films / "data" / "bigbench" / BIG / "task.json"
 
     def read_after_a_change(*arguments: Any) -> Any:
-        rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS[::-1]))
+        records.write_text("".join(json.dumps(record) + "\n" for record in RECORDS[::-1]))
         task.write_text(task.read_text().replace("grass", "lawn"))
         read = real(*arguments)
         task.write_text(task.read_text().replace("grass", "meadow"))

@@ -114,7 +114,7 @@ def test_normalisation_is_squads() -> None:
     assert normalise("  The  U.S. was an  answer - to a 'THE' theory!") == "us was answer to theory"
 
 
-def test_constant_answer_is_right_in_the_most_rows() -> None:
-    """A row that names a text twice counts once; of equally frequent texts the first is taken."""
+def test_constant_answer_is_right_in_the_most_records() -> None:
+    """A record that names a text twice counts once; of equally frequent texts the first is taken."""
     assert constant_answer([["a", "a", "a"], ["b"], ["c", "b"], ["a"], ["b"]]) == "b"
     assert constant_answer([["z"], ["y"]]) == "z"

@@ -1,6 +1,6 @@
-"""Whole evaluations against Hugging Face's T5, one choice at a time: every dataset with choices of the real rows.
+"""Whole evaluations against Hugging Face's T5, one choice at a time: every dataset with choices of the real records.
 
-Three rows of each dataset under two prompts, and three examples of each task of BIG-bench; for more (an hour at most):
+Three records of each dataset under two prompts, three examples of each task of BIG-bench; for more (an hour at most):
 
     T0TRAIN_ITEMS=200 pytest -s tests/evals/test_naive_loop.py
 """
@@ -23,8 +23,8 @@ from t0train.model import to_huggingface
 from t0train.prompts import load_templates
 from t0train.tasks import load_catalogue, open_table
 from tests.evals.conftest import small_model
-from tests.evals.test_bigbench import ROWS as BIG_BENCH
-from tests.evals.test_evaluation import AT_HAND
+from tests.evals.test_bigbench import RECORDS as BIG_BENCH
+from tests.evals.test_evaluation import AVAILABLE
 from tests.evals.test_rank import one_choice_at_a_time
 
 pytestmark = pytest.mark.slow
@@ -35,25 +35,27 @@ TOLERANCE = 1e-4
 
 def splits() -> dict[str, str]:
     """The slices of the other tests, or longer ones where these are too short."""
-    return AT_HAND if ITEMS <= 20 else {key: f"{split.partition('[')[0]}[:{ITEMS}]" for key, split in AT_HAND.items()}
+    return (
+        AVAILABLE if ITEMS <= 20 else {key: f"{split.partition('[')[0]}[:{ITEMS}]" for key, split in AVAILABLE.items()}
+    )
 
 
 def texts(lines: list[dict[str, Any]], source: Path) -> list[tuple[str, tuple[str, ...]]]:
-    """Input and choices of every scored item, from templates, rows and files."""
+    """Input and choices of every scored item, from templates, records and files."""
     tasks = {name: read_task(source / "bigbench" / name, name)[0] for name in BIG_BENCH}
-    rows: dict[str, list[dict[str, Any]]] = {}
+    records: dict[str, list[dict[str, Any]]] = {}
     found: list[tuple[str, tuple[str, ...]]] = []
     for line in lines:
         if line["dataset"].startswith("bigbench/"):
-            example = tasks[line["prompt"]].examples[line["row"]]
+            example = tasks[line["prompt"]].examples[line["record"]]
             found.append((example.text, example.choices))
             continue
         dataset = load_catalogue()[line["dataset"]]
-        if dataset.key not in rows:
-            rows[dataset.key] = open_table(dataset, line["split"], str(source)).records()
+        if dataset.key not in records:
+            records[dataset.key] = open_table(dataset, line["split"], str(source)).records()
         template = load_templates(*dataset.origin)[line["prompt"]]
-        seed = derive_seed(0, line["task"], line["row"]) if template.is_random else 0
-        rendered = template.render(rows[dataset.key][line["row"]], seed)
+        seed = derive_seed(0, line["task"], line["record"]) if template.is_random else 0
+        rendered = template.render(records[dataset.key][line["record"]], seed)
         assert rendered is not None
         assert rendered.choices is not None
         found.append((rendered.input, rendered.choices))
@@ -73,7 +75,7 @@ def test_scores_equal_a_loop_over_single_choices_on_every_dataset(
     )
     assert not results.missing
     lines = results.scores.to_pylist()
-    assert {line["dataset"] for line in lines} == {*AT_HAND, *(f"bigbench/{name}" for name in BIG_BENCH)}
+    assert {line["dataset"] for line in lines} == {*AVAILABLE, *(f"bigbench/{name}" for name in BIG_BENCH)}
     ids = [
         (
             vocabulary.encode(text)[:1024],

@@ -1,4 +1,4 @@
-"""Labels that index no choice, rows of one class, nulls: no figure of 0.0 or 100.0 comes without its reason."""
+"""Labels that index no choice, records of one class, nulls: no figure of 0.0 or 100.0 comes without its reason."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ templates:
 
 
 def score(
-    folder: Path, vocabulary: Vocabulary, rows: list[dict[str, Any]], prompt: str = "urgent", **suite: Any
+    folder: Path, vocabulary: Vocabulary, records: list[dict[str, Any]], prompt: str = "urgent", **suite: Any
 ) -> Results:
     for place in ("data/mail/default", "templates/mail"):
         (folder / place).mkdir(parents=True)
     usual = {"answer": "red", "of": {"text": "x"}}
-    full = [{"text": f"film {'good ' * (i % 3)}", **usual, **row} for i, row in enumerate(rows)]
-    lines = "".join(json.dumps(row) + "\n" for row in full)
+    full = [{"text": f"film {'good ' * (i % 3)}", **usual, **record} for i, record in enumerate(records)]
+    lines = "".join(json.dumps(record) + "\n" for record in full)
     (folder / "data" / "mail" / "default" / "validation.jsonl").write_text(lines)
     (folder / "templates" / "mail" / "templates.yaml").write_text(TEMPLATES)
     kind = {"kind": "generate", "metrics": ["exact_match"], "max_new_tokens": 2} if prompt == "write" else {}
@@ -82,12 +82,12 @@ def only(results: Results) -> RankedPromptScore:
 def test_labels_that_index_no_choice_anywhere_are_refused(
     labels: list[Any], vocabulary: Vocabulary, tmp_path: Path
 ) -> None:
-    rows = [{"label": label} for label in labels]
+    records = [{"label": label} for label in labels]
     with pytest.raises(UserError, match=r"prompt 'urgent': none of the 3 right answers says anything") as refused:
-        score(tmp_path / "refused", vocabulary, rows)
+        score(tmp_path / "refused", vocabulary, records)
     assert "the label selects no choice: 3" in str(refused.value)
     assert "allow_empty_targets" in str(refused.value)
-    prompt = only(score(tmp_path / "allowed", vocabulary, rows, allow_empty_targets=True))
+    prompt = only(score(tmp_path / "allowed", vocabulary, records, allow_empty_targets=True))
     assert (prompt.accuracy, prompt.gold_not_in_choices) == (0.0, 3)
     assert prompt.remarks["the target is <NO LABEL>"] == 3
 
@@ -105,7 +105,7 @@ def test_labels_counted_from_one_are_said(
 
 
 def test_rows_of_one_class_are_said(vocabulary: Vocabulary, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Test splits without labels have -1 in every row: the last choice."""
+    """Test splits without labels have -1 in every record: the last choice."""
     results = score(tmp_path, vocabulary, [{"label": -1}] * 4)
     assert only(results).majority == 1
     print_results(results, prompts=False)
@@ -142,7 +142,7 @@ def test_targets_that_are_no_choice_are_said_and_scored(
 
 
 @pytest.mark.parametrize(
-    ("row", "prompt", "remark"),
+    ("record", "prompt", "remark"),
     [
         ({"label": 0}, "one option", SINGLE_CHOICE),
         ({"label": 0}, "typing error", "a field that does not exist is printed"),
@@ -151,9 +151,9 @@ def test_targets_that_are_no_choice_are_said_and_scored(
     ],
 )
 def test_odd_items_are_counted(
-    row: dict[str, Any], prompt: str, remark: str, vocabulary: Vocabulary, tmp_path: Path
+    record: dict[str, Any], prompt: str, remark: str, vocabulary: Vocabulary, tmp_path: Path
 ) -> None:
-    results = score(tmp_path, vocabulary, [{"label": 1}, row, {"label": 0}], prompt)
+    results = score(tmp_path, vocabulary, [{"label": 1}, record, {"label": 0}], prompt)
     count = 3 if remark in (SINGLE_CHOICE, "a field that does not exist is printed") else 1
     assert only(results).remarks[remark] == count
 

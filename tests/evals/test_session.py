@@ -42,7 +42,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def suite(run: Path) -> Path:
-    """Two entries of the same rows: three prompts to rank, one to write to."""
+    """Two entries of the same records: three prompts to rank, one to write to."""
     path = run.parent / "both.yaml"
     path.write_text(
         "name: both\ntasks:\n  - {dataset: films, limit: 20}\n"
@@ -61,14 +61,14 @@ def evaluated(folder: Path, run: Path, suite: Path, untrained: bool = False, **o
 class Counter:
     """Counts the tasks that reach the model; stops as a signal would when there have been `most`."""
 
-    def __init__(self, ask: Callable[..., Any], most: int = 1000) -> None:
-        self.ask, self.most, self.tasks = ask, most, 0
+    def __init__(self, predict: Callable[..., Any], most: int = 1000) -> None:
+        self.predict, self.most, self.tasks = predict, most, 0
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         if self.tasks == self.most:
             raise KeyboardInterrupt
         self.tasks += 1
-        return self.ask(*arguments, **options)
+        return self.predict(*arguments, **options)
 
 
 def test_a_killed_evaluation_continues(run: Path, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,25 +87,25 @@ def test_a_killed_evaluation_continues(run: Path, suite: Path, tmp_path: Path, m
         assert pq.read_table(tmp_path / "killed" / name).equals(pq.read_table(tmp_path / "whole" / name))
 
 
-def test_answers_of_another_model_or_other_rows_or_a_damaged_file_are_not_used(
+def test_answers_of_another_model_or_other_records_or_a_damaged_file_are_not_used(
     run: Path, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def asked(source: Path, **options: Any) -> int:
+    def predicted(source: Path, **options: Any) -> int:
         counter = Counter(rank)
         monkeypatch.setattr("t0train.evals.rank.rank_tokens", counter)
         evaluated(tmp_path / "out", source, suite, **options)
         return counter.tasks
 
     rank = rank_tokens
-    assert asked(run / "checkpoints" / "step-00000001") == 3
-    assert asked(run / "checkpoints" / "step-00000002") == 3
-    assert asked(run / "checkpoints" / "step-00000001") == 0
-    (tmp_path / "out" / "results.json").unlink()  # those of all rows are not replaced by those of some
-    assert asked(run, limit=10) == 3
+    assert predicted(run / "checkpoints" / "step-00000001") == 3
+    assert predicted(run / "checkpoints" / "step-00000002") == 3
+    assert predicted(run / "checkpoints" / "step-00000001") == 0
+    (tmp_path / "out" / "results.json").unlink()  # those of all records are not replaced by those of some
+    assert predicted(run, limit=10) == 3
     damaged = next((tmp_path / "out" / "predictions").glob("*/films_good_or_bad-*.json"))
     for path in (tmp_path / "out" / "predictions").glob("*/films_good_or_bad-*.json"):
         path.write_text(damaged.read_text()[:-20])
-    assert asked(run, limit=10) == 1
+    assert predicted(run, limit=10) == 1
 
 
 def of_an_item(change: Callable[[Any], Any]) -> Callable[[dict[str, Any]], None]:
@@ -132,7 +132,7 @@ def of_an_item(change: Callable[[Any], Any]) -> Callable[[dict[str, Any]], None]
         ("films_say_it", of_an_item(lambda text: None)),
     ],
 )
-def test_answers_that_were_changed_are_asked_for_again(
+def test_changed_predictions_are_computed_again(
     run: Path,
     suite: Path,
     tmp_path: Path,
@@ -290,7 +290,7 @@ def test_the_best_checkpoint_is_selected(run: Path, tmp_path: Path, monkeypatch:
     model = ModelReference.of(copy)
     config = EvalConfig.for_model(model, str(suite))
     selection = select_checkpoint(model, config)
-    # two of three rows are good (choice 1), as films.ROWS says
+    # two of three records are good (choice 1), as films.RECORDS says
     found: list[tuple[int, Any]] = [(one.step, one.score) for one in selection.candidates]
     assert found == [
         (1, pytest.approx(2 / 3)),
@@ -311,7 +311,7 @@ def test_the_best_checkpoint_is_selected(run: Path, tmp_path: Path, monkeypatch:
 
 
 def test_every_entry_of_a_dataset_counts(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first choice is right in every third row (rows 0, 3, ...): of rows 0 to 2 in one, of rows 0 to 1 in half."""
+    """The first choice is right in records 0, 3, 6, ...: in one of records 0 to 2, in half of records 0 and 1."""
     copy = shutil.copytree(run, tmp_path / "run")
     suite = copy.parent / "suite.yaml"
     ranked = "prompts: [good or bad]"

@@ -87,9 +87,9 @@ def test_held_out_is_said_of_each_run_alike_in_table_and_figure(write_run: Write
 
 
 def test_baselines_are_those_of_each_run(write_run: WriteRun) -> None:
-    """The second run was scored on fewer rows, where the majority class is another share."""
+    """The second run was scored on fewer records, where the majority class is another share."""
     few = results({"movies": [0.5]}, chance=0.25)
-    few["tasks"][0] |= {"rows": 10, "majority": 0.9}
+    few["tasks"][0] |= {"records": 10, "majority": 0.9}
     runs = [write_run("one", suites={"demo": results({"movies": [0.5]})}), write_run("two", suites={"demo": few})]
     [panel] = accuracy_panels(read_runs(runs), "demo")
     assert [(box.chance, box.majority) for box in panel.boxes] == [(0.5, 0.525), (0.25, 0.9)]

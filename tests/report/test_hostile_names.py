@@ -94,7 +94,7 @@ def hostile_run(write_run: WriteRun, name: str) -> Path:
     document = results({"movies": [0.5, 0.25]})
     entry = document["tasks"][0]
     entry |= {"dataset": name, "caveat": f"{name} caveat", "split": name, "left_out": {name: name}}
-    entry["mistakes"] = [{"prompt": name, "row": 1, "input": name, "answer": name, "gold": name}]
+    entry["mistakes"] = [{"prompt": name, "record": 1, "input": name, "answer": name, "gold": name}]
     for place, prompt in enumerate(entry["prompts"]):
         prompt |= {"name": f"{name}{place}", "task": f"{name}{place}", "remarks": {name: 1}}
     document |= {

@@ -203,17 +203,17 @@ def test_several_runs_are_compared(run: Path, write_run: WriteRun, tmp_path: Pat
     ("before", "is_shown"),
     [
         ({}, True),
-        ({"rows": 20}, False),
-        ({"revision": "other rows"}, False),
-        ({"rows": 20, "revision": "other rows"}, False),
+        ({"records": 20}, False),
+        ({"revision": "other records"}, False),
+        ({"records": 20, "revision": "other records"}, False),
     ],
 )
-def test_untrained_is_shown_of_the_same_rows_only(
+def test_untrained_is_shown_of_the_same_records_only(
     before: dict[str, object], is_shown: bool, write_run: WriteRun, tmp_path: Path
 ) -> None:
     trained, untrained = results({"movies": [0.9], "mail": [0.8]}), results({"movies": [0.125], "mail": [0.375]})
     for document in (trained, untrained):
-        document["tasks"][0]["revision"] = "rows 1"
+        document["tasks"][0]["revision"] = "records 1"
     untrained["tasks"][0] |= before
     folder = write_run(suites={"demo": trained, "demo-untrained": untrained}, **TINY)
     page = write_report([folder], tmp_path / "out")
@@ -222,7 +222,7 @@ def test_untrained_is_shown_of_the_same_rows_only(
         assert (movies[-1], mail[-1]) == ("12.5" if is_shown else "-", "37.5")
         prompts = text.partition("demo: movies test")[2].partition("demo: mail test")[0]
         assert ("12.5" in prompts, "untrained" in prompts) == (is_shown, is_shown)
-        said = "demo, untrained: evaluated on other rows of movies, and left out there"
+        said = "demo, untrained: evaluated on other records of movies, and left out there"
         assert (said in text) is not is_shown
     boxes = {
         panel.dataset: [box.model for box in panel.boxes] for panel in accuracy_panels(read_runs([folder]), "demo")

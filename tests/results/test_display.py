@@ -9,11 +9,11 @@ from t0train.results.display import difference_cells, overlap_counts, overlap_so
 from t0train.results.results_json import Candidate, DatasetDifference, Overlap
 
 
-def overlap(rows: int, short: int, touched: int = 0, sources: dict[str, int] | None = None) -> Overlap:
+def overlap(number: int, short: int, touched: int = 0, sources: dict[str, int] | None = None) -> Overlap:
     return Overlap(
         dataset="films",
         split="test",
-        records=rows,
+        records=number,
         short=short,
         touched=touched,
         overlapping=0,

@@ -31,12 +31,12 @@ def test_f1_is_that_of_scikit_learn() -> None:
 
 
 def test_a_gold_that_is_no_choice_is_a_wrong_answer() -> None:
-    """Two of three predictions of class 1 are right, and so is one row of class 1 that was missed: P = 2/3, R = 2/3."""
+    """Two of three predictions of class 1 are right, and one record of class 1 was missed: P = 2/3, R = 2/3."""
     assert f1([1, 1, -1, 1, 0], [1, 1, 1, 0, 0], 2).value == pytest.approx(2 / 3)
 
 
 def test_baselines_of_two_classes_worked_by_hand() -> None:
-    """Three of four rows are of class 1. Always 1: 3 hits, 1 error, 6 / 7. A guess: 1.5 hits, 0.5 + 1.5 errors."""
+    """Three of four records are of class 1. Always 1: 3 hits, 1 error, 6 / 7. A guess: 1.5 hits, 0.5 + 1.5 errors."""
     found = f1([1, 1, 1, 0], [0, 0, 0, 0], 2)
     assert found.value == 0
     assert found.majority == pytest.approx(6 / 7)
@@ -49,7 +49,7 @@ def test_baselines_of_two_classes_worked_by_hand() -> None:
 def test_baselines_of_three_classes_worked_by_hand() -> None:
     """Rows of classes 0, 0, 1, 2. Always 0: 4 / 6 for class 0, nothing for the others.
 
-    A guess hits class 0 in 2/3 rows, misses it in 4/3 and says it wrongly in 2/3; each other class: 1/3, 2/3, 1.
+    A guess hits class 0 in 2/3 records, misses it in 4/3 and says it wrongly in 2/3; each other class: 1/3, 2/3, 1.
     """
     found = f1([0, 0, 1, 2], [2, 2, 2, 2], 3)
     assert found.majority == pytest.approx((4 / 6) / 3)
@@ -92,6 +92,6 @@ def test_prompts_share_the_draws_and_those_without_classes_have_no_f1() -> None:
 
 
 def test_a_class_that_a_replicate_lacks_has_f1_zero_there() -> None:
-    """One row of class 1 among three, found: a replicate without it has no hit and no error."""
+    """One record of class 1 among three, found: a replicate without it has no hit and no error."""
     found = f1([1, 0, 0], [1, 0, 0], 2)
     assert (found.value, found.interval) == (1, (0, 1))

@@ -14,10 +14,10 @@ from t0train.results import EvalResults, EvaluatedModel, read_record
 from t0train.results.results_json import GeneratedPromptScore, GeneratedScore, Missing, RankedPromptScore, RankedScore
 
 SPREAD: dict[str, Any] = {
-    **{"rows": 9, "median": 0.1 + 0.2, "mean": 1 / 3, "min": 0.0, "max": 1.0},
+    **{"records": 9, "median": 0.1 + 0.2, "mean": 1 / 3, "min": 0.0, "max": 1.0},
     **{"interval": (0.25, 0.5), "iqr": (0.125, 0.75), "mean_interval": (0.2, 0.4)},
 }
-PROMPT: dict[str, Any] = {"name": "p", "task": "d_p", "rows": 9, "interval": (0.25, 0.5)}
+PROMPT: dict[str, Any] = {"name": "p", "task": "d_p", "records": 9, "interval": (0.25, 0.5)}
 RESULTS = EvalResults(
     model=EvaluatedModel(name="small", step=3, run="0a"),
     suite="demo",
@@ -78,7 +78,7 @@ def test_a_later_layout_is_refused(version: int, tmp_path: Path) -> None:
         ({"seed": 0.5}, "seed: .*found 0.5"),
         ({"limit": True}, "limit: .*found True"),
         ({"tasks": {}}, "tasks: "),
-        ({"tasks": [{}]}, r"tasks\.0\.rows: missing"),
+        ({"tasks": [{}]}, r"tasks\.0\.records: missing"),
         ({"not_held_out": {"d": {"kind": "word", "sentence": ""}}}, r"not_held_out\.d\.kind: .*found 'word'"),
     ],
 )

@@ -12,7 +12,7 @@ from t0train.results.statistics import RankPredictions, paired_difference, resam
 
 
 def classes(predictions: np.ndarray, gold: np.ndarray, number: int, items: np.ndarray | None = None) -> RankPredictions:
-    """Answers to a prompt with the same `number` choices in every row."""
+    """Answers to a prompt with the same `number` choices in every record."""
     grades = [(np.arange(number) == label).astype(float) for label in gold]
     return RankPredictions(np.arange(len(gold)) if items is None else items, predictions, grades, gold, number)
 
@@ -23,7 +23,7 @@ def test_prompt_figures_equal_scikit_learn_and_scipy() -> None:
     predictions = np.where(random.random(300) < 0.6, gold, random.integers(0, 4, 300))
     [prompt], spread = summarise([classes(predictions, gold, 4)])
 
-    assert prompt.rows == 300
+    assert prompt.records == 300
     assert prompt.accuracy == pytest.approx(accuracy_score(gold, predictions))
     features = np.zeros((300, 1))
     constant = DummyClassifier(strategy="most_frequent").fit(features, gold)
@@ -69,24 +69,24 @@ def test_rows_are_drawn_jointly_for_all_prompts() -> None:
     assert prompts[0].interval[0] < 0.4 < 0.6 < prompts[0].interval[1]
 
 
-def test_conditional_prompt_counts_only_its_own_rows() -> None:
+def test_conditional_prompt_counts_only_its_own_records() -> None:
     gold = np.zeros(8, dtype=int)
     everywhere = classes(np.ones(8, dtype=int), gold, 2)
     half = classes(np.zeros(4, dtype=int), gold[:4], 2, items=np.array([0, 2, 4, 6]))
     prompts, spread = summarise([everywhere, half])
-    assert [prompt.rows for prompt in prompts] == [8, 4]
+    assert [prompt.records for prompt in prompts] == [8, 4]
     assert [prompt.accuracy for prompt in prompts] == [0.0, 1.0]
     assert prompts[1].interval == (1.0, 1.0)
-    assert (spread.rows, spread.mean) == (8, 0.5)
+    assert (spread.records, spread.mean) == (8, 0.5)
 
 
 def test_repeated_choices_are_all_right_and_a_missing_gold_is_wrong() -> None:
-    grades = [np.array(row, dtype=float) for row in ([1, 0, 1], [0, 0], [0, 1, 0], [0, 0, 1, 0])]
+    grades = [np.array(record, dtype=float) for record in ([1, 0, 1], [0, 0], [0, 1, 0], [0, 0, 1, 0])]
     [prompt], _ = summarise([RankPredictions(np.arange(4), np.array([2, 0, 1, 0]), grades, np.array([0, -1, 1, 2]))])
     assert prompt.accuracy == 0.5
     assert prompt.gold_not_in_choices == 1
     assert prompt.chance == pytest.approx((2 / 3 + 0 + 1 / 3 + 1 / 4) / 4)
-    assert prompt.majority == 0.5  # the third choice is right in rows 0 and 3
+    assert prompt.majority == 0.5  # the third choice is right in records 0 and 3
 
 
 def test_replicates_do_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +102,7 @@ def scored(values: np.ndarray, items: np.ndarray | None = None) -> tuple[np.ndar
 
 
 def test_paired_difference_is_that_of_the_paired_scores() -> None:
-    """One prompt each: the bootstrap of the row-wise differences' mean, which scipy computes."""
+    """One prompt each: the bootstrap of the record-wise differences' mean, which scipy computes."""
     random = np.random.default_rng(0)
     first = (random.random(400) < 0.7).astype(float)
     second = np.where(random.random(400) < 0.8, first, 1 - first)

@@ -13,10 +13,10 @@ from t0train.results.results_json import EvalResults, RankedPromptScore, RankedS
 
 _EXPLAINED = (
     "Median and mean are over the prompts of a dataset; brackets hold 95 % bootstrap intervals over its "
-    "rows, so neither the spread over prompts nor that over training seeds is in them. Chance is a uniform "
+    "records, so neither the spread over prompts nor that over training seeds is in them. Chance is a uniform "
     "guess among the choices, majority the best constant answer, untrained the same model before training.",
-    "An interval without width, such as 100.0 [100.0, 100.0], says that all rows agreed; a bootstrap "
-    "cannot say more, and with few rows the doubt is larger.",
+    "An interval without width, such as 100.0 [100.0, 100.0], says that all records agreed; a bootstrap "
+    "cannot say more, and with few records the doubt is larger.",
 )
 
 
@@ -27,7 +27,7 @@ class Headline(NamedTuple):
     dataset: str
     split: str
     run: str
-    rows: int
+    records: int
     prompts: int
     chance: float
     majority: float
@@ -60,7 +60,7 @@ def _headlines_of_suite(runs: Sequence[RunData], suite: str) -> Iterator[Headlin
                 dataset=dataset,
                 split=split,
                 run=run.name,
-                rows=entry.rows,
+                records=entry.records,
                 prompts=len(entry.prompts),
                 chance=entry.chance,
                 majority=entry.majority,
@@ -73,19 +73,19 @@ def _headlines_of_suite(runs: Sequence[RunData], suite: str) -> Iterator[Headlin
 
 
 def before_training(run: RunData, suite: str, entry: RankedScore) -> RankedScore | None:
-    """The untrained model's entry for the same rows and prompts; None if there is none."""
+    """The untrained model's entry for the same records and prompts; None if there is none."""
     before = _untrained_entry(run, suite, entry)
     return before if before and _conditions(before) == _conditions(entry) else None
 
 
 def _conditions(entry: RankedScore) -> tuple[object, ...]:
-    """What must be equal for two figures to be compared: rows, prompts, and how answers are judged."""
+    """What must be equal for two figures to be compared: records, prompts, and how answers are judged."""
     prompts = sorted((prompt.task, prompt.identity) for prompt in entry.prompts)
-    return (entry.rows, entry.revision, entry.normalise, prompts)
+    return (entry.records, entry.revision, entry.normalise, prompts)
 
 
 def _untrained_entry(run: RunData, suite: str, entry: RankedScore) -> RankedScore | None:
-    """The untrained model's entry for the same dataset and split, of whatever rows."""
+    """The untrained model's entry for the same dataset and split, of whatever records."""
     return ranked_datasets(run.untrained.get(suite)).get(entry.key)
 
 
@@ -112,7 +112,7 @@ def _of_suite(runs: Sequence[RunData], suite: str) -> list[Part]:
     run_column = ["run"] if len(runs) > 1 else []
     held_out_column = ["held out"] if is_remarkable else []
     untrained_column = ["untrained"] if any(line.untrained is not None for line in lines) else []
-    header = ["dataset", "split", *run_column, *held_out_column, "prompts", "rows", "median", "mean"]
+    header = ["dataset", "split", *run_column, *held_out_column, "prompts", "records", "median", "mean"]
     header += ["chance", "majority", *untrained_column]
     rows = [
         (
@@ -121,7 +121,7 @@ def _of_suite(runs: Sequence[RunData], suite: str) -> list[Part]:
             *([line.run] if run_column else []),
             *([held_out_by_run[line.run][line.dataset]] if held_out_column else []),
             f"{line.prompts}",
-            f"{line.rows:,}",
+            f"{line.records:,}",
             with_interval(line.median, line.median_interval),
             with_interval(line.mean, line.mean_interval),
             percent(line.chance),
@@ -209,7 +209,9 @@ def _describe_scored(run: RunData, suite: str) -> str:
     results = run.results[suite]
     step, limit = results.model.step, results.limit
     model = f"the checkpoint of step {step:,}" if step is not None else results.model.name
-    sentence = f"{run.name}: {model} was scored" + (f", on at most {limit:,} rows of each dataset." if limit else ".")
+    sentence = f"{run.name}: {model} was scored" + (
+        f", on at most {limit:,} records of each dataset." if limit else "."
+    )
     last = run.steps[-1].step if run.steps else 0
     if step is not None and step < last and not results.model.selected:
         sentence += f" The run has been trained on since, to step {last:,}."
@@ -217,13 +219,13 @@ def _describe_scored(run: RunData, suite: str) -> str:
 
 
 def _untrained_left_out(run: RunData, suite: str) -> Iterator[str]:
-    """Say so where the untrained model was evaluated on other rows or prompts, and is left out therefore."""
+    """Say so where the untrained model was evaluated on other records or prompts, and is left out therefore."""
     apart: dict[str, list[str]] = {}
     for entry in ranked_datasets(run.results.get(suite)).values():
         before = _untrained_entry(run, suite, entry)
         if before and not before_training(run, suite, entry):
-            same_rows = (before.rows, before.revision) == (entry.rows, entry.revision)
-            apart.setdefault("under other prompts" if same_rows else "on other rows", []).append(entry.dataset)
+            same_records = (before.records, before.revision) == (entry.records, entry.revision)
+            apart.setdefault("under other prompts" if same_records else "on other records", []).append(entry.dataset)
     for how, keys in apart.items():
         yield (
             f"{run.name}, untrained: evaluated {how} of {', '.join(keys)}, and left out there; evaluate again with "
@@ -232,7 +234,7 @@ def _untrained_left_out(run: RunData, suite: str) -> Iterator[str]:
 
 
 def accuracy_panels(runs: Sequence[RunData], suite: str) -> list[figures.Panel]:
-    """The boxes of each dataset of a suite: every run, and before it its untrained model where rows are the same."""
+    """The boxes of each dataset of a suite: every run, and before it its untrained model where records are the same."""
     drawn = []
     for dataset, split in dataset_keys(runs, suite):
         boxes = []
@@ -274,13 +276,13 @@ def _prompt_table(title: str, entry: RankedScore, untrained: dict[str, float]) -
     left_out = entry.left_out.items()
     notes = int(bool(left_out) or any(prompt.remarks for prompt in prompts))
     header = (
-        *("prompt", "rows", "accuracy", "chance", "majority", *(["untrained"] if untrained else [])),
+        *("prompt", "records", "accuracy", "chance", "majority", *(["untrained"] if untrained else [])),
         *(*metrics, "right answer is no choice"),
     )
     rows = [
         (
             prompt.name,
-            f"{prompt.rows:,}",
+            f"{prompt.records:,}",
             with_interval(prompt.accuracy, prompt.interval),
             percent(prompt.chance),
             percent(prompt.majority),

@@ -20,7 +20,7 @@ def _generated(runs: Sequence[RunData], suite: str) -> Iterator[tuple[RunData, G
 
 
 _GENERATED = (
-    *("dataset", "split", "run", "metric", "prompts", "rows", "median", "mean"),
+    *("dataset", "split", "run", "metric", "prompts", "records", "median", "mean"),
     *("constant answer", "medians of all metrics"),
 )
 
@@ -32,7 +32,7 @@ def generated_section(runs: Sequence[RunData]) -> PageSection:
         rows = [
             (
                 *(entry.dataset, entry.split, run.name, entry.metric, f"{len(entry.prompts)}"),
-                f"{entry.rows:,}",
+                f"{entry.records:,}",
                 with_interval(entry.median, entry.interval),
                 with_interval(entry.mean, entry.mean_interval),
                 percent(entry.metric_baselines.get(entry.metric, {}).get("constant")),
@@ -51,13 +51,13 @@ def generated_section(runs: Sequence[RunData]) -> PageSection:
 def _generated_prompts(run: RunData, suite: str, entry: GeneratedScore) -> PageTable:
     rows = [
         (
-            *(prompt.name, f"{prompt.rows:,}", with_interval(prompt.score, prompt.interval)),
+            *(prompt.name, f"{prompt.records:,}", with_interval(prompt.score, prompt.interval)),
             ", ".join(f"{name} {percent(value)}" for name, value in prompt.metrics.items()),
         )
         for prompt in entry.prompts
     ]
     title = f"{run.name}, {suite}: {entry.dataset} {entry.split}, every prompt"
-    return PageTable(("prompt", "rows", entry.metric, "all metrics"), rows, title=title, notes=1, folded=True)
+    return PageTable(("prompt", "records", entry.metric, "all metrics"), rows, title=title, notes=1, folded=True)
 
 
 def probes_section(runs: Sequence[RunData]) -> PageSection:
@@ -80,7 +80,7 @@ def mistakes_section(runs: Sequence[RunData]) -> PageSection:
         for run, entry in ranked:
             rows = [
                 (
-                    f"{mistake.row}",
+                    f"{mistake.record}",
                     _shortened(mistake.input),
                     _shortened(mistake.answer),
                     "(no choice)" if mistake.gold is None else _shortened(mistake.gold),
@@ -89,7 +89,7 @@ def mistakes_section(runs: Sequence[RunData]) -> PageSection:
             ]
             if rows:
                 title = f"{run.name}, {suite}: {entry.dataset}, prompt {entry.mistakes[0].prompt}"
-                header = ("row", "input", "answer", "right answer")
+                header = ("record", "input", "answer", "right answer")
                 parts.append(PageTable(header, rows, title=title, names=4, folded=True))
     return PageSection("Mistakes under the worst prompts", parts)
 

@@ -10,7 +10,7 @@ from t0train.results.display import PromptRemark, overlap_counts, overlap_source
 from t0train.results.results_json import OverlapReport
 
 _EXPLAINED = (
-    "A row is too short if no text of it has so many words: nothing is known of it then. Quotations and set phrases "
+    "A record is too short if no text of it has so many words: nothing is known of it then. Quotations and set phrases "
     "are shared, too: this is a reason to look at the records, not a proof."
 )
 
@@ -85,7 +85,7 @@ def _overlap_parts(run: RunData, suite: str, found: OverlapReport) -> Iterator[P
         for text in one.examples
     ]
     if examples:
-        header = ("dataset", "row", f"one {size}", "also in training row", "share of its own")
+        header = ("dataset", "record", f"one {size}", "also in training record", "share of its own")
         yield PageTable(header, examples, title=f"{run.name}, {suite}: records that share most", names=4, folded=True)
     if reasons := found.not_compared:
         yield PageTable(

@@ -13,10 +13,10 @@ from t0train.results.display import difference_cells, selection_table, with_inte
 from t0train.results.results_json import Difference, EvalResults, GeneratedScore, RankedScore
 from t0train.results.statistics import ItemScores, paired_difference
 
-_HEADER = ("dataset", "split", "run", "prompts", "rows", "median", "mean", "median: 0 outside")
+_HEADER = ("dataset", "split", "run", "prompts", "records", "median", "mean", "median: 0 outside")
 _EXPLAINED = (
-    "Differences in points; brackets hold 95 % intervals of a paired bootstrap: every replicate draws rows, the same "
-    "ones for both runs and all prompts. They say how sure the difference is for these prompts and these trained "
+    "Differences in points; brackets hold 95 % intervals of a paired bootstrap: every replicate draws records, the "
+    "same ones for both runs and all prompts. They say how sure the difference is for these prompts and these trained "
     "weights, not for another training seed. The last column is about the interval of the median alone, whatever that "
     "of the mean holds. Every interval is for its dataset alone, nothing is corrected for their number: where two runs "
     "are alike on all of twenty datasets, expect 0 to be outside for one of them."
@@ -33,7 +33,7 @@ class _Compared(NamedTuple):
 
 
 def comparison_section(runs: Sequence[RunData]) -> PageSection:
-    """Every run minus the first one, on the rows and prompts that both were scored on, and what is not compared."""
+    """Every run minus the first one, on the records and prompts that both were scored on, and what is not compared."""
     parts: list[Part] = []
     for suite in suites(runs):
         base, *others = [run for run in runs if suite in run.results]
@@ -71,7 +71,7 @@ def _compare_runs(run: RunData, base: RunData, suite: str) -> _Compared:
             run.results[suite].seed,
         )
         if found is None:
-            reasons.setdefault("no row is common to both under the same prompt", []).append(dataset)
+            reasons.setdefault("no record is common to both under the same prompt", []).append(dataset)
             continue
         prompts, difference = found
         low, high = difference.median_interval
@@ -101,11 +101,11 @@ def _entries_by_dataset(results: EvalResults) -> dict[tuple[str, str, type[Entry
 
 
 def _why_not_comparable(entry: Entry, other: Entry) -> str:
-    """Why the rows of a dataset cannot be paired with those of the other run; empty if they can."""
+    """Why the records of a dataset cannot be paired with those of the other run; empty if they can."""
     if not entry.revision or not other.revision:
-        return "results of an earlier version do not say which rows were scored: evaluate again"
+        return "results of an earlier version do not say which records were scored: evaluate again"
     if entry.revision != other.revision:
-        return "the rows are different ones: other files, or an older or newer state of them"
+        return "the records are different ones: other files, or an older or newer state of them"
     if _measure(entry) != _measure(other):
         return "answers were judged in different ways (metric, normalise)"
     return ""
@@ -116,7 +116,7 @@ def _measure(entry: Entry) -> str:
 
 
 def _same_prompts(entry: Entry, other: Entry) -> set[str]:
-    """Tasks whose rows, templates and vocabulary are the same."""
+    """Tasks whose records, templates and vocabulary are the same."""
     known = {prompt.task: prompt.identity for prompt in other.prompts}
     return {one.task for one in entry.prompts if one.identity and one.identity == known.get(one.task)}
 
@@ -133,31 +133,31 @@ def _common_tasks(entry: Entry, other: Entry, same_words: bool) -> tuple[set[str
 
 
 def _draw_remarks(pair: str, ours: EvalResults, theirs: EvalResults) -> Iterator[str]:
-    """Say so where the two evaluations drew their rows differently."""
+    """Say so where the two evaluations drew their records differently."""
     draws = [_describe_draw(results) for results in (ours, theirs)]
     if draws[0] != draws[1]:
-        yield f"{pair}: scored on {draws[0]}, and on {draws[1]}; compared on the rows that both have."
+        yield f"{pair}: scored on {draws[0]}, and on {draws[1]}; compared on the records that both have."
 
 
 def _describe_draw(results: EvalResults) -> str:
     limit = results.limit
-    return (f"at most {limit:,} rows of each dataset" if limit else "all rows") + f" (seed {results.seed})"
+    return (f"at most {limit:,} records of each dataset" if limit else "all records") + f" (seed {results.seed})"
 
 
 def paired(first: dict[str, ItemScores], second: dict[str, ItemScores], seed: int) -> tuple[int, Difference] | None:
     """Number of shared prompts, and the first model minus the second on the items that both have under these.
 
-    Equal tasks and row numbers must mean the same item.
+    Equal tasks and record numbers must mean the same item.
 
     Returns:
         None if they share no item.
     """
     pairs = []
     for task in sorted(first.keys() & second.keys()):  # sums of floats depend on their order: it must not be a set's
-        (rows, scores), (others, other_scores) = first[task], second[task]
-        _, here, there = np.intersect1d(rows, others, assume_unique=True, return_indices=True)
+        (records, scores), (others, other_scores) = first[task], second[task]
+        _, here, there = np.intersect1d(records, others, assume_unique=True, return_indices=True)
         if len(here):
-            pairs.append(((rows[here], scores[here]), (others[there], other_scores[there])))
+            pairs.append(((records[here], scores[here]), (others[there], other_scores[there])))
     if not pairs:
         return None
     return len(pairs), paired_difference([one for one, _ in pairs], [other for _, other in pairs], seed)
@@ -171,8 +171,8 @@ def dataset_differences_section(runs: Sequence[RunData]) -> PageSection:
         for run, results in results_of(runs, suite)
         for entry in results.differences
     ]
-    header = ("difference", "of", "minus", "run", "rows", "median", "mean")
-    table = PageTable(header, rows, title="In points, with 95 % intervals of a paired bootstrap over rows", names=4)
+    header = ("difference", "of", "minus", "run", "records", "median", "mean")
+    table = PageTable(header, rows, title="In points, with 95 % intervals of a paired bootstrap over records", names=4)
     return PageSection("Differences between datasets", [table] if rows else [])
 
 

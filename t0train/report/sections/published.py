@@ -128,7 +128,7 @@ def _tables(runs: Sequence[RunData]) -> list[Part]:
             Sentences(
                 [
                     '"As published" was read in the source. "Recalled, not read" comes from memory of the paper\'s '
-                    "appendix: look it up before quoting it. Published values are of whole splits, ours of the rows "
+                    "appendix: look it up before quoting it. Published values are of whole splits, ours of the records "
                     "that are given."
                 ]
             )
@@ -143,14 +143,14 @@ def _run_row(run: RunData, entry: RankedScore | GeneratedScore) -> tuple[str, ..
         measure = [entry.metric]
     else:
         measure = [] if entry.normalise == "sum" else [f"normalise: {entry.normalise}"]
-    note = "; ".join([f"{entry.rows:,} rows of {entry.split}", *measure])
+    note = "; ".join([f"{entry.records:,} records of {entry.split}", *measure])
     return (entry.dataset, run.name, "this report", f"{len(entry.prompts)}", median, mean, note)
 
 
 def _difference_row(run: RunData, entry: DatasetDifference) -> tuple[str, ...]:
     median = with_interval(entry.median, entry.median_interval)
     mean = with_interval(entry.mean, entry.mean_interval)
-    return (entry.name, run.name, "this report", NOTHING, median, mean, f"{entry.items:,} rows")
+    return (entry.name, run.name, "this report", NOTHING, median, mean, f"{entry.items:,} records")
 
 
 def _published_row(name: str, row: Published) -> tuple[str, ...]:

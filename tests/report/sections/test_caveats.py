@@ -17,11 +17,11 @@ SHARED = "Texts shared with training records"
 
 
 def remarked() -> dict[str, Any]:
-    """Of four prompts two apply to a part of the 200 rows, and three are odd in one way or another."""
+    """Of four prompts two apply to a part of the 200 records, and three are odd in one way or another."""
     document = results({"movies": [0.5, 0.6, 0.7, 0.8], "mail": [0.5]})
     one, two, three, _ = document["tasks"][0]["prompts"]
-    one |= {"rows": 50, "remarks": {"empty choice": 2}}
-    two |= {"rows": 150, "remarks": {"empty choice": 30, "choice cut to 256 tokens": 1}}
+    one |= {"records": 50, "remarks": {"empty choice": 2}}
+    two |= {"records": 150, "remarks": {"empty choice": 30, "choice cut to 256 tokens": 1}}
     three |= {"gold_not_in_choices": 7}
     return document
 
@@ -29,7 +29,7 @@ def remarked() -> dict[str, Any]:
 def test_remarks_are_counted_over_prompts(write_run: WriteRun, tmp_path: Path) -> None:
     text = section(markdown([write_run(suites={"demo": remarked()})], tmp_path / "out"), REMARKS)
     where = ("movies", "test[:200]")
-    assert cells(text, *where, "applies to a part of the rows")[3:] == ["2 of 4", "50 to 150 of 200"]
+    assert cells(text, *where, "applies to a part of the records")[3:] == ["2 of 4", "50 to 150 of 200"]
     assert cells(text, *where, "empty choice")[3:] == ["2 of 4", "2 to 30 of 50 to 150"]
     assert cells(text, *where, "choice cut to 256 tokens")[3:] == ["1 of 4", "1 of 150"]
     assert cells(text, *where, "the right answer is no choice")[3:] == ["1 of 4", "7 of 200"]

@@ -22,14 +22,14 @@ from t0train.report.sections.comparison import paired
 from tests.report.conftest import WriteRun, cells, markdown, results, section
 
 Scores = dict[str, dict[int, float]]
-"""By task, by row."""
+"""By task, by record."""
 
 
 def scored_run(
     write_run: WriteRun,
     name: str,
     scores: Scores,
-    revision: str = "rows 1",
+    revision: str = "records 1",
     words: str = "vocabulary 1",
     **changes: Any,
 ) -> Path:
@@ -40,9 +40,9 @@ def scored_run(
     for prompt, task in zip(entry["prompts"], scores, strict=True):
         prompt |= {"task": task, "name": f"prompt {task}", "identity": f"{revision}, {task}, {words}"}
     lines = [
-        {"dataset": "movies", "split": "test[:200]", "task": task, "row": row, "right": right}
-        for task, rows in scores.items()
-        for row, right in rows.items()
+        {"dataset": "movies", "split": "test[:200]", "task": task, "record": record, "right": right}
+        for task, records in scores.items()
+        for record, right in records.items()
     ]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(lines), sink)
@@ -57,7 +57,7 @@ def compared(runs: list[Path], out: Path) -> str:
 
 
 def test_two_runs_are_compared_on_what_both_were_scored_on(write_run: WriteRun, tmp_path: Path) -> None:
-    """Prompt p: rows 0-7, the second run is right once more; q: rows 0-3, three times more; r: the first run only."""
+    """Prompt p: records 0-7, the second run is right once more; q: records 0-3, three times more; r: first run only."""
     first: Scores = {"p": dict.fromkeys(range(8), 0.0) | {99: 1.0}, "q": dict.fromkeys(range(4), 0.0), "r": {0: 1.0}}
     second: Scores = {"p": dict.fromkeys(range(8), 0.0) | {2: 1.0, 98: 0.0}, "q": {0: 1.0, 1: 1.0, 2: 1.0, 3: 0.0}}
     one, two = scored_run(write_run, "one", first), scored_run(write_run, "two", second, limit=9)
@@ -67,7 +67,7 @@ def test_two_runs_are_compared_on_what_both_were_scored_on(write_run: WriteRun, 
     mean = 100 * np.mean([1 / 8, 3 / 4])
     assert row[5].startswith(f"{mean:.1f} [")
     assert row[6].startswith(f"{mean:.1f} [")
-    assert "scored on at most 9 rows of each dataset (seed 0), and on all rows (seed 0)" in text
+    assert "scored on at most 9 records of each dataset (seed 0), and on all records (seed 0)" in text
     assert "## Comparison" not in markdown([one], tmp_path / "alone")
 
 
@@ -100,12 +100,12 @@ def test_outside_is_said_of_the_median(write_run: WriteRun, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("revisions", "reason"),
     [
-        (("rows 1", "rows 2"), "the rows are different ones"),
-        (("rows 1", ""), "do not say which rows were scored"),
-        (("", ""), "do not say which rows were scored"),
+        (("records 1", "records 2"), "the records are different ones"),
+        (("records 1", ""), "do not say which records were scored"),
+        (("", ""), "do not say which records were scored"),
     ],
 )
-def test_other_rows_are_not_paired(
+def test_other_records_are_not_paired(
     revisions: tuple[str, str], reason: str, write_run: WriteRun, tmp_path: Path
 ) -> None:
     runs = [
@@ -131,7 +131,7 @@ def test_a_prompt_of_another_text_is_left_out(write_run: WriteRun, tmp_path: Pat
     scores: Scores = {"p": {0: 0.0, 1: 1.0}, "q": {0: 0.0, 1: 1.0}}
     one, two = (scored_run(write_run, name, scores) for name in ("one", "two"))
     path = two / "eval" / "demo" / "results.json"
-    path.write_text(path.read_text().replace("rows 1, q, vocabulary 1", "another text"))
+    path.write_text(path.read_text().replace("records 1, q, vocabulary 1", "another text"))
     text = compared([one, two], tmp_path / "out")
     assert cells(text, "movies", "test[:200]", "two")[3] == "1"
     assert "not compared: movies (prompt q): prompts with other texts" in text
@@ -181,8 +181,8 @@ def test_nothing_in_common_is_no_difference(tmp_path: Path, write_run: WriteRun)
     some = np.array([1, 2]), np.array([1.0, 0.0])
     assert paired({"p": some}, {"q": some}, 0) is None
     assert paired({"p": some}, {"p": (np.array([3]), np.array([1.0]))}, 0) is None
-    one, two = (scored_run(write_run, name, {"p": {row: 1.0}}) for name, row in (("one", 1), ("two", 2)))
-    assert "not compared: movies: no row is common to both" in compared([one, two], tmp_path / "out")
+    one, two = (scored_run(write_run, name, {"p": {record: 1.0}}) for name, record in (("one", 1), ("two", 2)))
+    assert "not compared: movies: no record is common to both" in compared([one, two], tmp_path / "out")
     (one / "eval" / "demo" / "scores.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(UserError, match=r"scores\.parquet is damaged"):
         read_items(one / "eval" / "demo", {"scores.parquet": sha256(b"PAR1 no").hexdigest()})

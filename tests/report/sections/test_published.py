@@ -21,7 +21,7 @@ def test_published_values_are_listed_with_ours_and_say_where_they_are_from(write
     run = write_run(suites={"demo": results({"crows_pairs": [0.5], "hellaswag": [0.3], "movies": [0.5]})})
     text = section(markdown([run], tmp_path / "out"), "Published results")
     ours = cells(text, "crows_pairs", "demo")
-    assert [ours[2], *ours[3:5], ours[6]] == ["this report", "1", "50.0 [47.0, 53.0]", "200 rows of test[:200]"]
+    assert [ours[2], *ours[3:5], ours[6]] == ["this report", "1", "50.0 [47.0, 53.0]", "200 records of test[:200]"]
     read = cells(text, "crows_pairs", "T0")
     assert (read[2], read[4:6]) == ("as published", ["83.8", "59.2"])
     recalled = cells(text, "hellaswag", "T0", "recalled, not read")
@@ -89,7 +89,7 @@ def generated(dataset: str, caveat: str) -> dict[str, Any]:
         "dataset": dataset,
         "split": "test",
         "metric": "contains",
-        "rows": 9,
+        "records": 9,
         "median": 0.7,
         "interval": [0.6, 0.8],
         "mean": 0.71,
@@ -98,7 +98,7 @@ def generated(dataset: str, caveat: str) -> dict[str, Any]:
         "metrics": {"contains": {"median": 0.7, "mean": 0.71}, "bleu": {"median": 0.12, "mean": 0.12}},
         "metric_baselines": {"contains": {"constant": 0.33}, "bleu": {"constant": 0.01}},
         "prompts": [
-            {"name": "p", "task": "t", "rows": 9, "score": 0.7, "interval": [0.6, 0.8], "metrics": {"bleu": 0.1}}
+            {"name": "p", "task": "t", "records": 9, "score": 0.7, "interval": [0.6, 0.8], "metrics": {"bleu": 0.1}}
         ],
         "caveat": caveat,
     }
@@ -107,7 +107,7 @@ def generated(dataset: str, caveat: str) -> dict[str, Any]:
 def test_all_findings_are_told(write_run: WriteRun, tmp_path: Path) -> None:
     document = results({"movies": [0.5, 0.4]})
     document["tasks"][0]["mistakes"] = [
-        {"prompt": "prompt 1", "row": 7, "input": "x" * 900 + "y" * 100, "answer": "good", "gold": None}
+        {"prompt": "prompt 1", "record": 7, "input": "x" * 900 + "y" * 100, "answer": "good", "gold": None}
     ]
     document["generated"] = [generated(f"wino_bias/type1_{side}", "Mind this.") for side in ("pro", "anti")]
     document["differences"] = [
@@ -120,7 +120,7 @@ def test_all_findings_are_told(write_run: WriteRun, tmp_path: Path) -> None:
     ]
     document["probes"] = [{"name": "sentiment", "input": "Is it good?", "output": "yes"}]
     document["missing"] = [{"dataset": "mail", "split": "test", "reason": "no folder mail"}]
-    sentence = "movies is not held out: other rows of it are trained on"
+    sentence = "movies is not held out: other records of it are trained on"
     document["not_held_out"] = {"movies": {"kind": "dataset", "sentence": sentence}}
     text = markdown([write_run(suites={"demo": document})], tmp_path / "out")
     assert cells(section(text, "Generated answers"), "wino_bias/type1_pro", "test", "demo")[3:] == [
@@ -139,7 +139,7 @@ def test_all_findings_are_told(write_run: WriteRun, tmp_path: Path) -> None:
     assert row[1:] == [f"{'x' * 300} ... {'x' * 200}{'y' * 100}", "good", "(no choice)"]
     assert "demo, demo: mail test: no folder mail" in text
     assert cells(section(text, "Accuracy"), "movies", "test[:200]")[2] == "no"
-    assert "demo: movies is not held out: other rows of it are trained on." in text
+    assert "demo: movies is not held out: other records of it are trained on." in text
 
 
 def test_a_suite_of_probes_alone_makes_a_report(write_run: WriteRun, tmp_path: Path) -> None:
