@@ -20,7 +20,6 @@ from t0train.core.files import remove_leftovers, work_folder
 from t0train.core.hashing import content_hash
 from t0train.data import Vocabulary
 from t0train.evals.datasets import GenerationDataset, GenerationPrompt
-from t0train.evals.metrics import constant_answer, corpus_bleu, item_scores
 from t0train.evals.models import EvalModel, ModelReference, open_vocabulary, placed
 from t0train.evals.prediction_cache import PredictionCache
 from t0train.evals.rank import MAX_INPUTS
@@ -35,6 +34,7 @@ from t0train.model import (
     quiet_transformers,
     to_huggingface,
 )
+from t0train.results.metrics import constant_answer, corpus_bleu, item_scores
 from t0train.results.results_folder import GENERATIONS
 from t0train.results.results_json import GeneratedPromptScore, GeneratedScore, MeanScore
 from t0train.results.statistics import spread_over_prompts

@@ -14,16 +14,7 @@ from t0train.core.hashing import file_sha256
 from t0train.core.run_folder import MANIFEST, RunFolder, similar_folders, step_of
 from t0train.data import Vocabulary, load_vocabulary
 from t0train.data.vocabulary import MODEL_NAME
-from t0train.model import (
-    T5,
-    RunCheckpoint,
-    check_vocabulary,
-    find_weights,
-    initial_model,
-    is_hub_id,
-    load_model,
-    open_run_checkpoint,
-)
+from t0train.model import T5, check_vocabulary, find_weights, initial_model, is_hub_id, load_model, open_run_checkpoint
 from t0train.results import EvaluatedModel
 
 
@@ -144,7 +135,7 @@ def open_model(source: str | Path | ModelReference, untrained: bool = False) -> 
         run, vocabulary = _open_untrained(reference)
         facts = reference.facts.model_copy(update={"step": 0, "selected": folder.selected_step() == 0})
         return EvalModel(placed(initial_model(run), run.train.device), vocabulary, facts)
-    found = _open_checkpoint(reference)
+    found = open_run_checkpoint(reference.source, config=reference.run)
     assert found is not None
     model = placed(load_model(found.path), found.config.train.device)
     checkpoint = {
@@ -154,10 +145,6 @@ def open_model(source: str | Path | ModelReference, untrained: bool = False) -> 
         "selected": folder.selected_step() == found.step,
     }
     return EvalModel(model, found.vocabulary, reference.facts.model_copy(update=checkpoint))
-
-
-def _open_checkpoint(reference: ModelReference) -> RunCheckpoint | None:
-    return open_run_checkpoint(reference.source, config=reference.run)
 
 
 def _open_untrained(reference: ModelReference) -> tuple[RunConfig, Vocabulary]:
@@ -179,7 +166,7 @@ def open_vocabulary(reference: ModelReference) -> Vocabulary:
     """
     if reference.untrained and reference.folder:
         return _open_untrained(reference)[1]
-    if found := _open_checkpoint(reference):
+    if found := open_run_checkpoint(reference.source, config=reference.run):
         return found.vocabulary
     folder = Path(reference.source).expanduser()
     if folder.is_dir() and not (folder / MODEL_NAME).is_file():

@@ -257,11 +257,7 @@ def _labels(answers: RankPredictions) -> list[int]:
     return [1] if answers.classes == 2 else list(_classes(answers))
 
 
-def _f1(
-    answers: RankPredictions,
-    gold: NDArray[np.int64],
-    predictions: NDArray[np.int64],
-) -> float:
+def _f1(answers: RankPredictions, gold: NDArray[np.int64], predictions: NDArray[np.int64]) -> float:
     """Mean over the classes that count of 2 hits / (times it is right + times it is predicted); 0 where both are 0."""
     scores = []
     for label in _labels(answers):
@@ -283,10 +279,7 @@ def _replicates(prompts: Sequence[RankPredictions], seed: int) -> NDArray[np.flo
     for answers in prompts:
         for label in _labels(answers):
             predicted, actual = answers.predictions == label, answers.gold == label
-            columns += [
-                (answers.items, (predicted & actual).astype(float)),
-                (answers.items, (predicted ^ actual).astype(float)),
-            ]
+            columns += [(answers.items, some.astype(float)) for some in (predicted & actual, predicted ^ actual)]
     _, scores, covered = as_table(columns)
     shares = resample(scores, covered, seed)  # of hits and errors among a replicate's records, by turns
     hits, errors = 2 * shares[:, ::2], shares[:, 1::2]

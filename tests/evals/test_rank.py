@@ -107,10 +107,12 @@ def test_real_prompts_in_the_real_vocabulary(t5_vocabulary: Any) -> None:
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 300, 100_000])
-def test_batch_size_does_not_matter(model: T5, batch_tokens: int) -> None:
+def test_batch_size_does_not_matter(model: T5, batch_tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
     items = some_items()
-    found = rank_tokens(model, items, max_inputs=128, max_targets=48, batch_tokens=batch_tokens)
-    check(found, rank_tokens(model, items))
+    expected = rank_tokens(model, items)
+    for name, value in {"MAX_INPUTS": 128, "MAX_TARGETS": 48, "_BATCH_TOKENS": batch_tokens}.items():
+        monkeypatch.setattr(f"t0train.evals.rank.{name}", value)
+    check(rank_tokens(model, items), expected)
 
 
 def test_order_and_company_do_not_matter(model: T5) -> None:
@@ -136,18 +138,21 @@ def test_padding_does_not_matter(model: T5, monkeypatch: pytest.MonkeyPatch) -> 
     check(rank_tokens(model, items), tight)
 
 
-def test_more_choices_than_a_row_holds(model: T5, twin: Any) -> None:
+def test_more_choices_than_a_row_holds(model: T5, twin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(5)
     items = [(ids(random, 20), [choice(random, 6) for _ in range(30)]), *some_items(5)]
-    check(rank_tokens(model, items, max_targets=32), one_choice_at_a_time(twin, items))
+    monkeypatch.setattr("t0train.evals.rank.MAX_TARGETS", 32)
+    check(rank_tokens(model, items), one_choice_at_a_time(twin, items))
 
 
-def test_long_inputs_and_choices_are_cut_at_the_end(model: T5, twin: Any) -> None:
+def test_long_inputs_and_choices_are_cut_at_the_end(model: T5, twin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A choice cut by the budget ends in EOS on its last slot, as in the original (ensure_dataset_eos)."""
     random = np.random.default_rng(6)
     inputs, long, short = ids(random, 200), choice(random, 60), choice(random, 3)
     cut = np.append(long[:31], np.uint16(1))
-    found = rank_tokens(model, [(inputs, [long, short])], max_inputs=128, max_targets=32)
+    monkeypatch.setattr("t0train.evals.rank.MAX_INPUTS", 128)
+    monkeypatch.setattr("t0train.evals.rank.MAX_TARGETS", 32)
+    found = rank_tokens(model, [(inputs, [long, short])])
     check(found, one_choice_at_a_time(twin, [(inputs[:128], [cut, short])]))
 
 

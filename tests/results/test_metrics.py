@@ -11,7 +11,7 @@ import pytest
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
-from t0train.evals.metrics import constant_answer, contains, corpus_bleu, exact_match, item_scores, normalise
+from t0train.results.metrics import constant_answer, contains, corpus_bleu, exact_match, item_scores, normalise
 
 OUTPUTS = [
     "The cat sat on the mat.",
